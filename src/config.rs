@@ -1,0 +1,211 @@
+//! What an operator may set.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration, with defaults that need no file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Listener and workers.
+    pub server: Server,
+    /// Positions, neighbours, liveness.
+    pub vehicles: Vehicles,
+    /// Token buckets per vehicle and event.
+    pub rate_limits: RateLimits,
+    /// Who hears of presence.
+    pub presence: Presence,
+    /// Who may register.
+    pub auth: Auth,
+    /// Bounds.
+    pub limits: Limits,
+    /// The serial radio modem.
+    pub radio: Radio,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port to listen on; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Worker threads; 0: one per core.
+    pub workers: u16,
+    /// Path of the WebSocket endpoint.
+    pub path: String,
+    /// Origins whose pages may connect; empty: all.
+    pub allowed_origins: Vec<String>,
+}
+
+/// `[vehicles]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vehicles {
+    /// Vehicles within this distance are neighbours, metres.
+    pub nearby_radius_m: f64,
+    /// A neighbour is lost beyond `max(radius × factor, radius + 20 m)`.
+    pub nearby_exit_factor: f64,
+    /// At most one location update per vehicle is processed in this time; 0: every one.
+    pub coalesce_ms: u64,
+    /// Least time between two position flushes to one connection; 0: every turn.
+    pub flush_ms: u64,
+    /// A connection silent for this long is closed.
+    pub heartbeat_timeout_ms: u64,
+    /// A connection silent for this long gets a WebSocket ping.
+    pub ping_ms: u64,
+    /// Least time between two `nearby_vehicles` lists after a change; 0: no lists at all.
+    pub nearby_list_ms: u64,
+    /// A `nearby_vehicles` list is sent this often even without a change.
+    pub nearby_interval_ms: u64,
+    /// How long a `connect_request` waits for its answer.
+    pub request_timeout_ms: u64,
+}
+
+/// A token bucket: `burst` tokens, refilled at `burst` per `per_ms`. Burst 0: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Tokens in a full bucket.
+    pub burst: u32,
+    /// Time in which an empty bucket fills.
+    pub per_ms: u64,
+}
+
+/// `[rate_limits]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimits {
+    /// `location_update`
+    pub location_update: Bucket,
+    /// `send_message`
+    pub send_message: Bucket,
+    /// Requests, answers, calls, offers and goodbyes between two vehicles.
+    pub signaling: Bucket,
+    /// `ice_candidate`; a browser sends 5 to 20 in a burst.
+    pub ice_candidate: Bucket,
+    /// `emergency_alert`
+    pub emergency_alert: Bucket,
+}
+
+/// Who hears of a vehicle's coming and going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PresenceScope {
+    /// Every connection.
+    All,
+    /// Neighbours only.
+    Nearby,
+    /// Nobody.
+    None,
+}
+
+/// `[presence]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Presence {
+    /// `all`, `nearby` or `none`.
+    pub scope: PresenceScope,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Whether `register` needs a valid `authToken`.
+    pub required: bool,
+    /// Secret of the HS256 tokens.
+    pub secret: String,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of one worker; more are refused with 503.
+    pub conns_per_worker_max: u32,
+    /// One WebSocket message.
+    pub message_bytes_max: u32,
+    /// Events waiting for one connection; beyond, it is closed with 4008.
+    pub outbox_bytes_max: u32,
+    /// Time from accept to a complete request head.
+    pub handshake_ms_max: u64,
+    /// The log of what goes to everyone; a reader that falls behind by more is closed with 4008.
+    pub broadcast_log_bytes: u32,
+}
+
+/// `[radio]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Radio {
+    /// Serial device of the modem; empty: none.
+    pub device: String,
+    /// Speed of the serial line.
+    pub baud: u32,
+    /// Short radio ids (1 to 254, as text) to vehicle ids.
+    pub short_ids: BTreeMap<String, String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([0, 0, 0, 0], 3002)),
+            workers: 0,
+            path: "/v2v".into(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Vehicles {
+    fn default() -> Self {
+        Vehicles {
+            nearby_radius_m: 500.0,
+            nearby_exit_factor: 1.1,
+            coalesce_ms: 150,
+            flush_ms: 20,
+            heartbeat_timeout_ms: 60_000,
+            ping_ms: 25_000,
+            nearby_list_ms: 1_000,
+            nearby_interval_ms: 30_000,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        RateLimits {
+            location_update: Bucket { burst: 5, per_ms: 1_000 },
+            send_message: Bucket { burst: 3, per_ms: 1_000 },
+            signaling: Bucket { burst: 2, per_ms: 1_000 },
+            ice_candidate: Bucket { burst: 50, per_ms: 1_000 },
+            emergency_alert: Bucket { burst: 1, per_ms: 10_000 },
+        }
+    }
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Presence { scope: PresenceScope::All }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            conns_per_worker_max: 100_000,
+            message_bytes_max: 64 * 1024,
+            outbox_bytes_max: 256 * 1024,
+            handshake_ms_max: 10_000,
+            broadcast_log_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Radio {
+    fn default() -> Self {
+        Radio { device: String::new(), baud: 9_600, short_ids: BTreeMap::new() }
+    }
+}

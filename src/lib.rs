@@ -1,0 +1,26 @@
+//! Ringroad: a real-time gateway for vehicles.
+//!
+//! The library is two halves. A synchronous, deterministic core ([`wire`], [`geo`], [`shard`]) knows no socket, thread,
+//! clock or randomness; a thin shell ([`io`]) is the only room that does. [`turn`] is the contract between them.
+//!
+//! Rooms in reading order:
+//! - [`turn`]: what a shell tells a core, and what a core asks of its shell.
+//! - [`config`], [`limits`]: what an operator may set, and the bounds that nobody may.
+//! - [`wire`]: bytes to values and back.
+//! - [`geo`]: places, distances, the cell index.
+//! - [`shard`]: one core's world.
+//! - [`io`]: threads, the data ring, the mesh between shards, signals.
+//! - [`metrics`]: counters of one worker, and their exposition.
+//! - [`drive`]: a fleet of vehicles that speaks the real protocol.
+//! - [`sim`]: shards and clients in one thread on a simulated clock.
+
+pub mod turn;
+pub mod config;
+pub mod limits;
+pub mod wire;
+pub mod geo;
+pub mod shard;
+pub mod io;
+pub mod metrics;
+pub mod drive;
+pub mod sim;
