@@ -536,7 +536,7 @@ mod tests {
         refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::Body);
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", Refusal::Body);
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", Refusal::Malformed);
-        refused(with("Origin", "Content-Length: 3\r\nOrigin"), Refusal::Body);
+        refused(with("Origin", "Content-Length: 3\r\nContent-Length: 0\r\nOrigin"), Refusal::Body);
         refused("GET / HTTP/1.1\r\n\r\n", Refusal::Host);
         refused(b"\x16\x03\x01\x02\0\x01\0\x01\xfc", Refusal::Malformed);
         refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::HttpVersion);
@@ -551,7 +551,7 @@ mod tests {
         refused(&padded(2 * room)[..REQUEST_HEAD_BYTES_MAX], Refusal::HeadTooLarge);
         assert_eq!(parse(&padded(2 * room).as_bytes()[..REQUEST_HEAD_BYTES_MAX - 1]), Ok(None));
         refused(format!("GET /{}", "x".repeat(REQUEST_HEAD_BYTES_MAX)), Refusal::TargetTooLong);
-        refused(format!("GET /{} HTTP/1.1", "x".repeat(REQUEST_HEAD_BYTES_MAX)), Refusal::TargetTooLong);
+        refused(format!("GET /{} HTTP/1.1", "x".repeat(REQUEST_HEAD_BYTES_MAX - 9)), Refusal::TargetTooLong);
         refused(format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(REQUEST_HEADERS_MAX + 1)), Refusal::HeadTooLarge);
     }
 
