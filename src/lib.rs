@@ -14,13 +14,13 @@
 //! - [`drive`]: a fleet of vehicles that speaks the real protocol.
 //! - [`sim`]: shards and clients in one thread on a simulated clock.
 
-pub mod config;
-pub mod drive;
-pub mod geo;
-pub mod io;
-pub mod limits;
-pub mod metrics;
-pub mod shard;
-pub mod sim;
 pub mod turn;
+pub mod config;
+pub mod limits;
 pub mod wire;
+pub mod geo;
+pub mod shard;
+pub mod io;
+pub mod metrics;
+pub mod drive;
+pub mod sim;

@@ -7,11 +7,11 @@
 //!
 //! This room knows nothing of vehicles, connections or time.
 
-pub mod cells;
+pub mod turns;
 pub mod distance;
+pub mod cells;
 pub mod index;
 pub mod proximity;
-pub mod turns;
 
 pub use index::CellIndex;
 pub use proximity::{Change, Hysteresis};
