@@ -46,5 +46,8 @@ pub const LATE_FIX_MS: u64 = 10_000;
 /// A timestamp further in the future than this is the sender's mistake; the gateway's clock is used instead.
 pub const FUTURE_FIX_MS: u64 = 60_000;
 
+/// Payload of one radio frame: a message of 512 characters, each of at most four bytes.
+pub const RADIO_PAYLOAD_BYTES_MAX: usize = 512 * 4;
+
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < REQUEST_HEAD_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX < TURN_BYTES_MAX && TURN_BYTES_MAX < u32::MAX as usize / 2);
