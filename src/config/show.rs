@@ -30,7 +30,7 @@ pub fn to_toml_commented(config: &Config) -> String {
         let _ = writeln!(out, "[{section}]");
         for key in KEYS.iter().filter(|key| key.name.split('.').next() == Some(section)) {
             let (_, name) = key.name.split_once('.').unwrap_or_default();
-            let _ = writeln!(out, "# {}{}; default {}", key.meaning, in_unit(key), text(&Config::default(), key));
+            let _ = writeln!(out, "# {}.{} Default {}.", key.meaning, range(key), text(&Config::default(), key));
             let _ = writeln!(out, "{name} = {}", text(config, key));
         }
     }
@@ -47,8 +47,15 @@ pub fn differences(config: &Config) -> Vec<(String, String)> {
         .collect()
 }
 
-fn in_unit(key: &Key) -> String {
-    if key.unit.is_empty() { String::new() } else { format!(" [{}]", key.unit) }
+/// What the key accepts, where the default does not show it by itself.
+fn range(key: &Key) -> String {
+    let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
+    match key.kind {
+        Kind::Whole(min, max) => format!(" {min} to {max}{unit}."),
+        Kind::Real(min, max) => format!(" {min} to {max}{unit}."),
+        Kind::Choice(words) => format!(" One of {}.", words.join(", ")),
+        _ => String::new(),
+    }
 }
 
 /// One value as TOML on one line.
@@ -102,10 +109,10 @@ mod tests {
             let name = key.name.split_once('.').expect("section and name").1;
             let lines: Vec<&str> = text.lines().collect();
             let at = lines.iter().position(|line| line.starts_with(&format!("{name} = "))).expect(name);
-            assert!(lines[at - 1].starts_with("# ") && lines[at - 1].contains("; default "), "{}", lines[at - 1]);
+            assert!(lines[at - 1].starts_with("# ") && lines[at - 1].contains(". Default "), "{}", lines[at - 1]);
         }
         assert!(text.contains("location_update = { burst = 5, per_ms = 1000 }"), "{text}");
-        assert!(text.contains("[m]; default 500.0"), "{text}");
+        assert!(text.contains("neighbours. 1 to 5000 m. Default 500.0."), "{text}");
     }
 
     #[test]
