@@ -82,7 +82,7 @@ impl Shard {
             (Command::Heartbeat, _) => self.out.event(now, id, &Event::HeartbeatAck { ts: now.unix_ms }),
             (Command::Location { fix, .. }, Some((slot, _, _))) => self.locate(now, world_id, *slot, fix),
             (Command::Message { recipient, content, .. }, Some((_, _, identity))) => {
-                self.out.counters.messages_total += 1;
+                self.out.counters.messages += 1;
                 self.message(now, id, &identity.vehicle_id, recipient, &content);
             }
             (Command::Emergency { info, .. }, Some((_, _, identity))) => {
@@ -190,7 +190,7 @@ impl Shard {
     }
 
     pub(super) fn error_with(&mut self, now: Now, id: ConnId, code: ErrorCode, message: &str, details: Option<&[u8]>) {
-        self.out.counters.errors.bump(code);
+        self.out.counters.errors.increment(code);
         self.out.event(now, id, &Event::Error { code, message, ts: now.unix_ms, details });
     }
 }

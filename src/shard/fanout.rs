@@ -147,7 +147,7 @@ impl Fanout {
     /// Ends a connection once its outbox is out.
     pub fn finish(&mut self, now: Now, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.find(id) else { return };
-        self.counters.closes.bump(reason);
+        self.counters.closes.increment(reason);
         conn.phase = Phase::Closing;
         conn.finishing = true;
         conn.state_due = false;

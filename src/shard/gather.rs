@@ -5,7 +5,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::limits;
-use crate::metrics::{self, Counters};
+use crate::metrics::{self, Counters, Gauge};
 use crate::turn::{ConnId, Now, ShardId};
 
 use super::conns::Phase;
@@ -143,7 +143,10 @@ impl Shard {
             }
             Listing::Metrics => {
                 let uptime_s = (now.mono_ms - self.started_ms) as f64 / 1_000.0;
-                metrics::render(&mut body, &gathering.counters, uptime_s);
+                let gauges = [Gauge::uptime_seconds(uptime_s), Gauge::workers(self.mesh.peers() + 1)];
+                let mut text = String::new();
+                metrics::render(&mut text, &gathering.counters, &gauges);
+                body = text.into_bytes();
                 metrics::CONTENT_TYPE
             }
         };

@@ -16,6 +16,7 @@ use crate::wire::json::EventKind;
 
 use crate::wire::state::RECORD_BYTES;
 
+use super::close::ShedReason;
 use super::gather::{Listing, Part};
 use super::radio::RadioFrame;
 use super::vehicles::Epoch;
@@ -208,7 +209,7 @@ impl Outgoing {
         if self.notes.len() < limits::MESH_NOTES_MAX {
             self.notes.push(note);
         } else {
-            counters.mesh_notes_dropped += 1;
+            counters.shed.increment(ShedReason::MeshBacklog);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! `http` and `gather`, `radio`.
 
 mod auth;
-mod close;
+pub mod close;
 mod commands;
 mod conns;
 mod fanout;
@@ -44,7 +44,6 @@ use radio::Radio;
 use vehicles::Slot;
 use world::{World, WorldId};
 
-pub use close::CloseReason;
 pub use mail::Batch;
 
 /// Something that is due at a time.

@@ -9,6 +9,7 @@ use crate::wire::event::Event;
 use crate::wire::json::{EventKind, Relay};
 use crate::wire::state;
 
+use super::close::ShedReason;
 use super::mail::{Deliver, Note, Relayed, Sender, What};
 use super::world::WorldId;
 use super::{Shard, Timer};
@@ -104,7 +105,7 @@ impl Shard {
         let pending = &mut self.worlds[usize::from(world_id.0)].pending;
         if pending.len() >= limits::PENDING_REQUESTS_MAX && !pending.contains_key(&(requester, target)) {
             // The request is delivered all the same; an answer to it will find nothing.
-            self.out.counters.pending_requests_dropped += 1;
+            self.out.counters.shed.increment(ShedReason::PendingRequest);
             return;
         }
         let until_ms = now.mono_ms + self.config.vehicles.request_timeout_ms;

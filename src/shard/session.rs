@@ -77,6 +77,7 @@ impl Shard {
         };
         let Some(conn) = self.out.conns.find(id) else { return };
         conn.phase = Phase::Open;
+        self.out.counters.upgrades += 1;
         conn.dialect = Some(Dialect::V2vJson);
         conn.cursor = self.worlds[usize::from(conn.world.0)].log.head();
         conn.heard_ms = now.mono_ms;
@@ -179,7 +180,7 @@ impl Shard {
             Phase::Gathering if how == Ended::Eof => return,
             Phase::Closing if how == Ended::Eof && (conn.finishing || conn.blocked) => return,
             Phase::Closing => {}
-            Phase::Upgrading | Phase::Open | Phase::Gathering => self.out.counters.closes.bump(CloseReason::Reset),
+            Phase::Upgrading | Phase::Open | Phase::Gathering => self.out.counters.closes.increment(CloseReason::Reset),
         }
         self.depart(now, id, Status::Offline);
         self.listing_ends(id);

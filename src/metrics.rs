@@ -1,5 +1,0 @@
-//! Counters of one worker, and their exposition as Prometheus text.
-
-/// Plain counters of one worker. Written by its thread alone; summed over workers at scrape.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {}
