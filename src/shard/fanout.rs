@@ -9,11 +9,11 @@ use crate::turn::{ConnId, Now, Send, Store};
 use crate::wire::event::Event;
 use crate::wire::frame::{self, Opcode};
 
+use super::Timer;
 use super::close::CloseReason;
 use super::conns::{Conn, Conns, Phase};
 use super::timers::Timers;
 use super::world::World;
-use super::Timer;
 
 /// Connections and what is on its way to them.
 pub struct Fanout {
@@ -25,8 +25,6 @@ pub struct Fanout {
     pub queue: Vec<ConnId>,
     /// How many connections are blocked.
     pub blocked: usize,
-    /// JSON text of the event being sent.
-    pub text: Vec<u8>,
     /// Emptied outboxes, kept for their allocation.
     spare: Vec<Vec<u8>>,
     /// This turn's sends and the bytes composed for them.
@@ -47,7 +45,6 @@ impl Fanout {
             counters: Counters::default(),
             queue: Vec::new(),
             blocked: 0,
-            text: Vec::new(),
             spare: Vec::new(),
             arena: Vec::new(),
             sends: Vec::new(),
@@ -67,15 +64,15 @@ impl Fanout {
 
     /// Sends an event to one connection.
     pub fn event(&mut self, now: Now, id: ConnId, event: &Event<'_>) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        event.write(&mut text);
-        self.text_frame(now, id, &text);
-        self.text = text;
+        self.frame(now, id, |out| frame::encode_with(out, Opcode::Text, |text| event.write(text)));
     }
 
     /// Sends an event's JSON text to one connection.
     pub fn text_frame(&mut self, now: Now, id: ConnId, text: &[u8]) {
+        self.frame(now, id, |out| frame::encode(out, Opcode::Text, text));
+    }
+
+    fn frame(&mut self, now: Now, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(conn) = self.conns.find(id) else { return };
         if !matches!(conn.phase, Phase::Open) {
             return;
@@ -84,7 +81,7 @@ impl Fanout {
         if conn.outbox.capacity() == 0 {
             conn.outbox = self.spare.pop().unwrap_or_default();
         }
-        frame::encode(&mut conn.outbox, Opcode::Text, text);
+        write(&mut conn.outbox);
         if conn.blocked && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
             self.slow(now, id);
             return;
@@ -108,11 +105,8 @@ impl Fanout {
 
     /// Tells everyone in a world.
     pub fn broadcast(&mut self, world: &mut World, event: &Event<'_>) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        event.write(&mut text);
-        self.broadcast_text(world, &text);
-        self.text = text;
+        self.counters.broadcasts += 1;
+        frame::encode_with(world.log.writer(), Opcode::Text, |text| event.write(text));
     }
 
     /// Tells everyone in a world an event's JSON text.

@@ -173,11 +173,7 @@ fn write_vehicle(out: &mut Vec<u8>, vehicle: &Vehicle) {
     out.extend_from_slice(b",\"driverName\":");
     write_string(out, &identity.driver_name);
     out.extend_from_slice(b",\"vehicleInfo\":{");
-    let info = [
-        ("licensePlate", &identity.license_plate),
-        ("model", &identity.model),
-        ("color", &identity.color),
-    ];
+    let info = [("licensePlate", &identity.license_plate), ("model", &identity.model), ("color", &identity.color)];
     let mut first = true;
     for (name, value) in info {
         let Some(value) = value else { continue };

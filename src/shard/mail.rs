@@ -92,16 +92,19 @@ pub struct Sender {
 /// Everything that one turn has for another shard.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    pub notes: Vec<Note>,
-    pub states: Arc<Vec<StateNote>>,
+    /// In order, before the states.
+    pub(super) notes: Vec<Note>,
+    /// The newest of each vehicle that moved.
+    pub(super) states: Arc<Vec<StateNote>>,
 }
 
 /// What waits for one other shard.
 struct Outgoing {
     to: ShardId,
     notes: Vec<Note>,
-    /// Not empty only while its inbox is full.
+    /// The newest states that it has not been sent. Not empty only while its inbox is full.
     kept: FxHashMap<u64, StateNote>,
+    /// Its inbox was full, and the time to try again has not come.
     full: bool,
 }
 
@@ -165,24 +168,26 @@ impl Mesh {
         }
     }
 
-    /// Whether somebody's inbox was full.
-    pub fn must_retry(&self) -> bool {
-        self.peers.iter().any(|peer| peer.full)
+    /// Lets the next turn try the full inboxes again.
+    pub fn retry(&mut self) {
+        self.peers.iter_mut().for_each(|peer| peer.full = false);
     }
 
     /// One batch for each shard that there is something for.
     pub fn send(&mut self, mail: &mut Vec<(ShardId, Batch)>, counters: &mut Counters) {
         let states = Arc::new(std::mem::take(&mut self.states));
         for peer in &mut self.peers {
-            let states = if peer.kept.is_empty() {
-                states.clone()
-            } else {
+            let states = if peer.full || !peer.kept.is_empty() {
                 for note in states.iter() {
                     peer.kept.insert(note.key(), note.clone());
                 }
+                if peer.full {
+                    continue;
+                }
                 Arc::new(peer.kept.drain().map(|(_, note)| note).collect())
+            } else {
+                states.clone()
             };
-            peer.full = false;
             if !peer.notes.is_empty() || !states.is_empty() {
                 counters.mesh_batches += 1;
                 mail.push((peer.to, Batch { notes: std::mem::take(&mut peer.notes), states }));

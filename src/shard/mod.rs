@@ -135,8 +135,7 @@ impl Shard {
             }
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Listing(number) => self.listing_is_late(now, number),
-            // Its purpose is the turn that follows.
-            Timer::Mesh => {}
+            Timer::Mesh => self.mesh.retry(),
         }
     }
 
@@ -192,6 +191,7 @@ impl Core for Shard {
     type Mail = Batch;
 
     fn handle(&mut self, now: Now, input: Input<'_, Batch>) {
+        self.settled = false;
         match input {
             Input::Opened { conn, .. } => self.opened(now, conn),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
@@ -209,11 +209,11 @@ impl Core for Shard {
     }
 
     fn poll_turn(&mut self, now: Now) -> Option<Turn<'_, Batch>> {
-        if self.settled {
-            self.radio.line.clear();
-        } else {
+        if !self.settled {
             self.settle(now);
         }
+        self.radio.sending.clear();
+        std::mem::swap(&mut self.radio.sending, &mut self.radio.line);
         // `released` and `mail` are filled by `handle` too, so they are emptied by those who carry them out.
         let mut released = std::mem::take(&mut self.released_last);
         released.clear();
@@ -224,7 +224,7 @@ impl Core for Shard {
             && self.out.finished.is_empty()
             && self.released_last.is_empty()
             && self.mail.is_empty()
-            && self.radio.line.is_empty();
+            && self.radio.sending.is_empty();
         if nothing && self.out.is_idle() {
             self.end_turn(now);
             return None;
@@ -236,7 +236,7 @@ impl Core for Shard {
             finished: &self.out.finished,
             released: &self.released_last,
             mail: &mut self.mail,
-            radio: &self.radio.line,
+            radio: &self.radio.sending,
             connects: 0,
         })
     }

@@ -11,11 +11,11 @@ use crate::turn::Now;
 use crate::wire::event::{Event, Motion, Neighbour, Status};
 use crate::wire::frame::{self, Opcode};
 
+use super::Timer;
 use super::fanout::Fanout;
 use super::ids::Ids;
 use super::vehicles::{Position, Slot};
 use super::world::World;
-use super::Timer;
 use crate::config::PresenceScope;
 use crate::geo::Place;
 
@@ -88,8 +88,9 @@ impl World {
                 entering.push((peer, metres));
             }
         });
-        out.counters.candidates_examined += examined as u64;
-        out.counters.candidates_within_radius += within;
+        // The vehicle itself is in the index too.
+        out.counters.candidates_examined += examined as u64 - 1;
+        out.counters.candidates_within_radius += within - 1;
         for &(peer, metres) in &entering {
             self.vehicles.pair(index, peer);
             self.tell_enter(now, index, peer, metres, out, ids);
@@ -212,7 +213,7 @@ impl World {
             ts: now.unix_ms,
         };
         out.event(now, conn, &event);
-        self.list_soon(now, index, out);
+        self.list_soon(index, out);
         1
     }
 
@@ -224,7 +225,7 @@ impl World {
     }
 
     /// The set of neighbours has changed: the list follows, but not more often than `nearby_list_ms`.
-    fn list_soon(&mut self, now: Now, index: u32, out: &mut Fanout) {
+    fn list_soon(&mut self, index: u32, out: &mut Fanout) {
         let list_ms = self.config.vehicles.nearby_list_ms;
         let slot = self.vehicles.slot(index);
         let Some(driving) = self.vehicles.at_mut(index).driving_mut() else { return };

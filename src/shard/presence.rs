@@ -48,11 +48,8 @@ impl Shard {
         world.registrations += 1;
         // Later than what it replaces, even within one millisecond or when the clock was set back.
         let after = known.map_or(0, |index| world.vehicles.at(index).epoch.connected_ms + 1);
-        let epoch = Epoch {
-            connected_ms: now.unix_ms.max(after),
-            shard: self.mesh.shard(),
-            count: world.registrations,
-        };
+        let epoch =
+            Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
         let owner = Owner::Here(Box::new(Driving::new(id)));
         let (index, replaced) = match known {
             None => (world.vehicles.insert(key, identity.clone(), epoch, owner), None),

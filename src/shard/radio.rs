@@ -32,6 +32,8 @@ pub struct Radio {
     decoder: Decoder,
     /// Bytes for the modem.
     pub line: Vec<u8>,
+    /// Those of the turn that is being carried out.
+    pub sending: Vec<u8>,
 }
 
 /// The radio serves the default world.
@@ -57,6 +59,7 @@ impl Radio {
             short_ids,
             decoder: Decoder::default(),
             line: Vec::new(),
+            sending: Vec::new(),
         }
     }
 

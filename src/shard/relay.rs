@@ -33,7 +33,8 @@ impl Shard {
         };
         let mut text = Vec::new();
         event.write(&mut text);
-        if !self.deliver_to(now, id, recipient, Relayed::Message, text) && !self.radio_text(sender, recipient, content) {
+        if !self.deliver_to(now, id, recipient, Relayed::Message, text) && !self.radio_text(sender, recipient, content)
+        {
             self.offline(now, id, recipient);
         }
     }
@@ -72,7 +73,8 @@ impl Shard {
             return false;
         };
         let key = state::key(recipient);
-        let known = world.vehicles.by_key(key).filter(|index| &*world.vehicles.at(*index).identity.vehicle_id == recipient);
+        let known =
+            world.vehicles.by_key(key).filter(|index| &*world.vehicles.at(*index).identity.vehicle_id == recipient);
         let Some(index) = known else { return false };
         self.out.counters.relays += 1;
         let sender = Sender { shard: self.mesh.shard(), conn: id, key: sender_key };

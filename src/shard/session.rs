@@ -209,7 +209,8 @@ impl Shard {
     /// A request head that is still not complete will not be waited for.
     pub(super) fn check_head(&mut self, now: Now, id: ConnId) {
         if self.out.conns.find(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading)) {
-            self.out.bytes(id, |out| upgrade::reply(out, 408, "text/plain", &[], false, b"no complete request in time\n"));
+            self.out
+                .bytes(id, |out| upgrade::reply(out, 408, "text/plain", &[], false, b"no complete request in time\n"));
             self.out.finish(now, id, CloseReason::HandshakeTimeout);
         }
     }

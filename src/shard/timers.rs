@@ -90,11 +90,8 @@ impl<T> Timers<T> {
         }
         self.occupied[level][slot / 64] &= !(1 << (slot % 64));
         for (due_ms, entry) in std::mem::take(&mut self.levels[level][slot]) {
-            let (level, slot) = if due_ms <= self.now_ms {
-                (0, self.now_ms as usize % SLOTS)
-            } else {
-                self.position(due_ms)
-            };
+            let (level, slot) =
+                if due_ms <= self.now_ms { (0, self.now_ms as usize % SLOTS) } else { self.position(due_ms) };
             self.levels[level][slot].push((due_ms, entry));
             self.occupied[level][slot / 64] |= 1 << (slot % 64);
         }

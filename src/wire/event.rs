@@ -98,15 +98,38 @@ pub struct Neighbour {
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// First on every connection.
-    Connected { /** now */ ts: u64, /** of this connection */ session: Uuid },
+    Connected {
+        /** now */
+        ts: u64,
+        /** of this connection */
+        session: Uuid,
+    },
     /// The vehicle is bound to this connection.
-    Registered { /** whose */ vehicle_id: &'a str },
+    Registered {
+        /** whose */
+        vehicle_id: &'a str,
+    },
     /// Answer to `heartbeat`.
-    HeartbeatAck { /** now */ ts: u64 },
+    HeartbeatAck {
+        /** now */
+        ts: u64,
+    },
     /// A vehicle came or went.
-    PresenceUpdate { /** whose */ vehicle_id: &'a str, /** how */ status: Status, /** ms since the epoch */ last_seen: u64 },
+    PresenceUpdate {
+        /** whose */
+        vehicle_id: &'a str,
+        /** how */
+        status: Status,
+        /** ms since the epoch */
+        last_seen: u64,
+    },
     /// Who is near, nearest first.
-    NearbyVehicles { /** nearest first */ vehicles: &'a [Neighbour], /** metres */ radius_m: f64 },
+    NearbyVehicles {
+        /** nearest first */
+        vehicles: &'a [Neighbour],
+        /** metres */
+        radius_m: f64,
+    },
     /// Somebody came near, or is no longer.
     ProximityEvent {
         /** unique */
@@ -121,7 +144,12 @@ pub enum Event<'a> {
         ts: u64,
     },
     /// A neighbour moved.
-    PeerLocation { /** who */ vehicle_id: &'a str, /** where */ motion: &'a Motion },
+    PeerLocation {
+        /** who */
+        vehicle_id: &'a str,
+        /** where */
+        motion: &'a Motion,
+    },
     /// Text from another vehicle.
     ReceiveMessage {
         /** unique */
@@ -151,11 +179,30 @@ pub enum Event<'a> {
         via_radio: bool,
     },
     /// Text from the radio to everyone.
-    RadioText { /** short id or vehicle id */ from: &'a str, /** text */ content: &'a str },
+    RadioText {
+        /** short id or vehicle id */
+        from: &'a str,
+        /** text */
+        content: &'a str,
+    },
     /// Another vehicle's event, passed on.
-    Relayed { /** which */ kind: EventKind, /** its data */ data: &'a [u8] },
+    Relayed {
+        /** which */
+        kind: EventKind,
+        /** its data */
+        data: &'a [u8],
+    },
     /// A message was not accepted.
-    Error { /** why */ code: ErrorCode, /** in words */ message: &'a str, /** now */ ts: u64, /** JSON object */ details: Option<&'a [u8]> },
+    Error {
+        /** why */
+        code: ErrorCode,
+        /** in words */
+        message: &'a str,
+        /** now */
+        ts: u64,
+        /** JSON object */
+        details: Option<&'a [u8]>,
+    },
 }
 
 impl Event<'_> {

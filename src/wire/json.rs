@@ -197,7 +197,9 @@ pub fn decode<R>(
     });
     match (outcome, take) {
         (Ok(Some(result)), _) => result,
-        (Err(NotJson::TooDeep), Some(take)) => take(Err(rejected(ErrorCode::InvalidJson, "nested deeper than 64 levels"))),
+        (Err(NotJson::TooDeep), Some(take)) => {
+            take(Err(rejected(ErrorCode::InvalidJson, "nested deeper than 64 levels")))
+        }
         (_, Some(take)) => take(Err(rejected(ErrorCode::InvalidJson, "not valid JSON"))),
         (_, None) => unreachable!("`take` is consumed only where its result is returned"),
     }
@@ -449,22 +451,43 @@ mod tests {
             (r#"{"event":"register","data":{"vehicleId":"a b","driverName":"A"}}"#, "invalid_register"),
             (r#"{"event":"register","data":{"vehicleId":"abc","driverName":""}}"#, "invalid_register"),
             (r#"{"event":"register","data":{"vehicleId":"abc","driverName":"A"}}"#, "ok register"),
-            (r#"{"event":"register","data":{"vehicleId":"abc","driverName":"A","vehicleInfo":[]}}"#, "invalid_register"),
-            (r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":""}}"#, "validation_error"),
-            (r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"\u0000\u0007"}}"#, "validation_error"),
-            (r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"x","messageType":"image"}}"#, "validation_error"),
-            (r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"x"}}"#, "ok send_message"),
-            (r#"{"event":"connect_response","data":{"requesterId":"abc","targetId":"def","approved":1}}"#, "validation_error"),
+            (
+                r#"{"event":"register","data":{"vehicleId":"abc","driverName":"A","vehicleInfo":[]}}"#,
+                "invalid_register",
+            ),
+            (
+                r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":""}}"#,
+                "validation_error",
+            ),
+            (
+                r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"\u0000\u0007"}}"#,
+                "validation_error",
+            ),
+            (
+                r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"x","messageType":"image"}}"#,
+                "validation_error",
+            ),
+            (
+                r#"{"event":"send_message","data":{"senderId":"abc","recipientId":"def","content":"x"}}"#,
+                "ok send_message",
+            ),
+            (
+                r#"{"event":"connect_response","data":{"requesterId":"abc","targetId":"def","approved":1}}"#,
+                "validation_error",
+            ),
             (r#"{"event":"webrtc_offer","data":{"sdp":"x"}}"#, "validation_error"),
         ] {
             assert_eq!(verdict(json), expected, "{json}");
         }
-        let long = |n: usize| format!(r#"{{"event":"register","data":{{"vehicleId":"{}","driverName":"A"}}}}"#, "v".repeat(n));
+        let long =
+            |n: usize| format!(r#"{{"event":"register","data":{{"vehicleId":"{}","driverName":"A"}}}}"#, "v".repeat(n));
         assert_eq!(verdict(&long(40)), "ok register");
         assert_eq!(verdict(&long(41)), "invalid_register");
         let content = |n: usize| {
             let content = "é".repeat(n);
-            format!(r#"{{"event":"send_message","data":{{"senderId":"abc","recipientId":"def","content":"{content}"}}}}"#)
+            format!(
+                r#"{{"event":"send_message","data":{{"senderId":"abc","recipientId":"def","content":"{content}"}}}}"#
+            )
         };
         assert_eq!(verdict(&content(512)), "ok send_message");
         assert_eq!(verdict(&content(513)), "validation_error");
