@@ -212,7 +212,6 @@ pub fn say(text: &str) -> Result<(), Failure> {
 }
 
 /// What `serve` says on stdout once it listens: where, on how many workers, and what differs from the defaults.
-#[cfg_attr(not(test), expect(dead_code, reason = "serve says it once it listens"))]
 pub fn announcement(config: &Config, listening_on: SocketAddr, workers: usize) -> String {
     let mut text = format!("ringroad {} listening on {listening_on}\n", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(text, "workers: {workers}");

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use cli::{Asked, DemoArgs, DriveArgs, Failure};
 use ringroad::config::Config;
+use ringroad::gateway;
+use ringroad::io::{Running, signals};
 
 /// One heap per thread: what a worker allocates, it frees.
 #[global_allocator]
@@ -23,8 +25,24 @@ fn main() -> ExitCode {
 }
 
 /// Runs the gateway until it is asked to stop.
-fn serve(_config: Config) -> Result<(), Failure> {
-    Err(Failure::Runtime("serve: not connected".to_owned()))
+fn serve(config: Config) -> Result<(), Failure> {
+    let running = start(&config)?;
+    if let (Some(addr), workers) = (running.addr(), running.workers()) {
+        cli::say(&cli::announcement(&config, addr, workers.into()))?;
+    }
+    signals::wait_while(&running).map_err(runtime)?;
+    running.stop();
+    running.join().map_err(runtime)
+}
+
+/// Starts the gateway's workers, signals blocked in all of them.
+fn start(config: &Config) -> Result<Running, Failure> {
+    signals::block().map_err(runtime)?;
+    gateway::serve(config.clone()).map_err(runtime)
+}
+
+fn runtime(error: impl std::fmt::Display) -> Failure {
+    Failure::Runtime(error.to_string())
 }
 
 /// Runs a fleet against a gateway.

@@ -16,6 +16,7 @@ pub use text::{CONTENT_TYPE, Gauge, render};
 pub(crate) use label::labels;
 pub(crate) use table::counters;
 
+use crate::io::counters::ShellCounters;
 use crate::shard::close::{CloseReason, ShedReason};
 use crate::wire::error::ErrorCode;
 
@@ -49,8 +50,6 @@ counters! {
 
         // In and out.
         messages_in: u64 = counter "ringroad_messages_in_total", "", "WebSocket messages received, whole ones.";
-        bytes_in: u64 = counter "ringroad_bytes_in_total", "bytes", "Bytes received from clients.";
-        bytes_out: u64 = counter "ringroad_bytes_out_total", "bytes", "Bytes given to the kernel for clients.";
         events_sent: u64 = counter "ringroad_events_sent_total", "", "Events sent to clients, positions left out.";
         errors: PerLabel<ErrorCode> = counter "ringroad_errors_total", "", "Error events sent to clients, by code.";
         broadcasts: u64 = counter "ringroad_broadcasts_total", "", "Events put into a worker's broadcast log, for all.";
@@ -69,12 +68,12 @@ counters! {
 
         // Between workers, over the air, and what was let go.
         mesh_batches: u64 = counter "ringroad_mesh_batches_total", "", "Batches handed to other workers.";
-        mesh_refused: u64 = counter "ringroad_mesh_refused_total", "", "Batches that a full inbox gave back.";
         radio_frames_in: u64 = counter "ringroad_radio_frames_in_total", "", "Radio frames received and understood.";
         radio_frames_out: u64 = counter "ringroad_radio_frames_out_total", "", "Radio frames given to the modem.";
         radio_frames_bad: u64 = counter "ringroad_radio_frames_bad_total", "",
             "Radio frames with a wrong checksum, version, type or length.";
         shed: PerLabel<ShedReason> = counter "ringroad_shed_total", "", "What was dropped on purpose, by why.";
-        turns: u64 = counter "ringroad_turns_total", "", "Turns that had something to do.";
+        /// What the shell counts.
+        shell: ShellCounters = table;
     }
 }

@@ -37,11 +37,11 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    pub fn new(config: Arc<Config>, now_ms: u64) -> Self {
+    pub fn new(config: Arc<Config>) -> Self {
         Fanout {
             config,
             conns: Conns::default(),
-            timers: Timers::new(now_ms),
+            timers: Timers::new(0),
             counters: Counters::default(),
             queue: Vec::new(),
             blocked: 0,

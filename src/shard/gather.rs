@@ -142,7 +142,7 @@ impl Shard {
                 "application/json"
             }
             Listing::Metrics => {
-                let uptime_s = (now.mono_ms - self.started_ms) as f64 / 1_000.0;
+                let uptime_s = now.mono_ms as f64 / 1_000.0;
                 let gauges = [Gauge::uptime_seconds(uptime_s), Gauge::workers(self.mesh.peers() + 1)];
                 let mut text = String::new();
                 metrics::render(&mut text, &gathering.counters, &gauges);

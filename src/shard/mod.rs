@@ -86,7 +86,6 @@ pub struct Shard {
     radio_bad_seen: u64,
     gatherings: Gatherings,
     mail: Vec<(ShardId, Batch)>,
-    started_ms: u64,
     /// What the turn that is being carried out releases.
     released_last: Vec<ConnId>,
     stopping: bool,
@@ -96,9 +95,9 @@ pub struct Shard {
 
 impl Shard {
     /// The shard of worker `id` out of `shards`. `seed` makes its ids unique.
-    pub fn new(config: Arc<Config>, id: ShardId, shards: u16, seed: u64, now: Now) -> Self {
+    pub fn new(config: Arc<Config>, id: ShardId, shards: u16, seed: u64) -> Self {
         Shard {
-            out: Fanout::new(config.clone(), now.mono_ms),
+            out: Fanout::new(config.clone()),
             worlds: vec![World::new(WorldId(0), config.clone())],
             mesh: Mesh::new(id, shards),
             ids: Ids::new(seed),
@@ -108,7 +107,6 @@ impl Shard {
             radio_bad_seen: 0,
             gatherings: Gatherings::default(),
             mail: Vec::new(),
-            started_ms: now.mono_ms,
             released_last: Vec::new(),
             stopping: false,
             settled: false,
@@ -156,7 +154,6 @@ impl Shard {
 
     fn end_turn(&mut self, now: Now) {
         self.settled = false;
-        self.out.counters.turns += 1;
         let laggards = self.out.blocked > 0;
         for world in &mut self.worlds {
             world.log.trim(laggards);

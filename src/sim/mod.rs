@@ -69,7 +69,7 @@ impl World {
         let now = Now { mono_ms: 1_000_000, unix_ms: 1_767_268_800_000 };
         World {
             shards: (0..shards)
-                .map(|shard| Shard::new(config.clone(), ShardId(shard), shards, u64::from(shard) + 1, now))
+                .map(|shard| Shard::new(config.clone(), ShardId(shard), shards, u64::from(shard) + 1))
                 .collect(),
             inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             clients: Vec::new(),
