@@ -10,3 +10,6 @@ pub const REQUEST_HEADERS_MAX: usize = 64;
 
 /// RFC 6455, section 5.5: "All control frames MUST have a payload length of 125 bytes or less".
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+
+/// Payload of one radio frame: a message of 512 characters, each of at most four bytes.
+pub const RADIO_PAYLOAD_BYTES_MAX: usize = 512 * 4;

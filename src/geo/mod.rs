@@ -1,1 +1,18 @@
-//! geo
+//! Places, distances, and who is near whom.
+//!
+//! A place is two 32-bit fractions of a turn ([`turns`]), so that a difference of longitudes is one wrapping
+//! subtraction, right across the antimeridian. There is one distance in all of Ringroad ([`distance::metres`]): the
+//! index, the proximity rule and the ledger of `ringroad drive` all mean that one. Cells ([`cells`]) only ever find
+//! candidates; the distance decides.
+//!
+//! This room knows nothing of vehicles, connections or time.
+
+pub mod turns;
+pub mod distance;
+pub mod cells;
+pub mod index;
+pub mod proximity;
+
+pub use index::CellIndex;
+pub use proximity::{Change, Hysteresis};
+pub use turns::Place;

@@ -1,3 +1,17 @@
-//! wire
+//! Bytes to values and back. Pure: no socket, clock or randomness, and no panic on any bytes.
+//!
+//! - [`upgrade`]: the HTTP/1.1 request that a connection begins with, and the replies to it.
+//! - [`frame`]: WebSocket frames, both directions.
+//! - [`message`]: frames to messages, at whatever split the bytes arrive.
+//! - [`units`]: SAE J2735 units, and their sentinels.
+//! - [`state`]: a vehicle's state in 32 bytes, and the frame that carries many.
+//! - [`radio`]: frames of the serial radio modem.
+//! - [`error`]: the codes of the `error` event.
 
+pub mod upgrade;
+pub mod frame;
+pub mod message;
+pub mod units;
+pub mod state;
+pub mod radio;
 pub mod error;

@@ -1,0 +1,203 @@
+//! The integer geohash grid: which cell a place lies in.
+//!
+//! A level halves the Earth `bits` times along each axis. On the equator its cells are twice as wide as they are high;
+//! at 60° they are square. Towards the poles columns are joined two by two, row by row, so that a cell never becomes
+//! narrower than it is high, and the row around a pole is two cells. A plain geohash grid has 32,768 columns at a pole
+//! (500 m level), all of them within 500 m of a vehicle there: one such vehicle would cost a whole core.
+//!
+//! The text form ([`geohash`]) is the common one, without joining: it names channels on the backplane.
+
+use super::distance::metres_per_radian_east;
+use super::turns::{POLE, Place};
+
+/// Least length of a meridian's half, metres: 180° at the equator's 110,574 m per degree. A cell of a level with `n`
+/// bits per axis is at least this / 2ⁿ high.
+const HALF_MERIDIAN_M: f64 = 110_574.0 * 180.0;
+
+/// From here (60°) towards the poles a cell of the plain grid is narrower than high.
+const SQUARE_LAT: i64 = (1i64 << 32) / 6;
+
+/// Bits of one axis at the finest level: cells 19 m high.
+const AXIS_BITS_MAX: u32 = 20;
+
+/// Base 32 as geohash has it: no a, i, l, o.
+const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
+
+/// Longest geohash in use: 60 bits, 3.7 cm.
+pub const GEOHASH_CHARS_MAX: usize = 12;
+
+/// One cell of one level. Cells of different levels do not compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cell(u64);
+
+impl Cell {
+    fn new(row: u32, column: u32) -> Cell {
+        Cell((row as u64) << 32 | column as u64)
+    }
+}
+
+/// One level of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Halvings along each axis.
+    axis_bits: u32,
+}
+
+impl Grid {
+    /// The finest level whose cells are at least `radius_m` high, so that up to 60° whatever lies within the radius
+    /// lies within the 3 × 3 cells around.
+    pub fn for_radius(radius_m: f64) -> Grid {
+        let mut axis_bits = AXIS_BITS_MAX;
+        while axis_bits > 1 && HALF_MERIDIAN_M / ((1u64 << axis_bits) as f64) < radius_m {
+            axis_bits -= 1;
+        }
+        Grid { axis_bits }
+    }
+
+    /// Length in bits of the geohash that names a cell of this level.
+    pub fn bits(self) -> u32 {
+        2 * self.axis_bits
+    }
+
+    /// The cell that a place lies in.
+    #[inline]
+    pub fn cell(self, place: Place) -> Cell {
+        let row = self.row(place.lat as i64);
+        let east = place.lon as u32 ^ 1 << 31;
+        Cell::new(row, (east as u64 >> self.column_shift(row)) as u32)
+    }
+
+    /// The row of a latitude; the poles belong to the outermost rows.
+    #[inline]
+    pub(super) fn row(self, lat: i64) -> u32 {
+        let north_of_south_pole = (lat + POLE as i64).clamp(0, (1 << 31) - 1);
+        (north_of_south_pole >> (31 - self.axis_bits)) as u32
+    }
+
+    /// The cells of one row that meet `lon` ± `reach` (turn fractions), each once.
+    pub(super) fn cells(self, row: u32, lon: i32, reach: u32) -> impl Iterator<Item = Cell> {
+        let shift = self.column_shift(row);
+        let columns = 1u64 << (32 - shift);
+        let west = (lon as u32 ^ 1 << 31).wrapping_sub(reach) as u64;
+        let first = west >> shift;
+        let last = (west + 2 * reach as u64) >> shift;
+        let count = (last - first + 1).min(columns);
+        (first..first + count).map(move |column| Cell::new(row, (column & (columns - 1)) as u32))
+    }
+
+    /// How many low bits of a longitude a cell of this row spans.
+    #[inline]
+    fn column_shift(self, row: u32) -> u32 {
+        let height = 1i64 << (31 - self.axis_bits);
+        let middle = row as i64 * height + height / 2 - POLE as i64;
+        let joined_bits = if middle.abs() <= SQUARE_LAT {
+            0
+        } else {
+            // height / width of this row's plain cells, at any level; the next power of two columns make one cell.
+            let ratio = HALF_MERIDIAN_M / (metres_per_radian_east(middle) * std::f64::consts::TAU);
+            (ratio.ceil().clamp(1.0, 2e9) as u32).next_power_of_two().trailing_zeros().min(self.axis_bits)
+        };
+        32 - self.axis_bits + joined_bits
+    }
+}
+
+/// The first `5 × chars` bits of a place's geohash, longitude first, in the low bits of the answer.
+pub fn geohash_bits(place: Place, chars: usize) -> u64 {
+    let east = place.lon as u32 ^ 1 << 31;
+    // 2³² / 180° per step: the north pole itself would be one beyond the last row.
+    let north = ((place.lat as i64 + POLE as i64) * 2).clamp(0, u32::MAX as i64) as u32;
+    let bits = 5 * chars.min(GEOHASH_CHARS_MAX) as u32;
+    (0..bits).fold(0, |hash, i| {
+        let axis = if i % 2 == 0 { east } else { north };
+        hash << 1 | (axis >> (31 - i / 2) & 1) as u64
+    })
+}
+
+/// A place's geohash in the usual text form; at most [`GEOHASH_CHARS_MAX`] characters.
+pub fn geohash(place: Place, chars: usize) -> String {
+    let chars = chars.min(GEOHASH_CHARS_MAX);
+    let bits = geohash_bits(place, chars);
+    (0..chars).rev().map(|i| ALPHABET[(bits >> (5 * i) & 31) as usize] as char).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::distance::metres;
+    use super::*;
+
+    fn place(lat: f64, lon: f64) -> Place {
+        Place::from_e7((lat * 1e7).round() as i32, (lon * 1e7).round() as i32)
+    }
+
+    #[test]
+    fn geohashes_that_others_published() {
+        // geohash.org; Wikipedia, "Geohash"; tests of PostGIS ST_GeoHash and of the Elasticsearch documentation.
+        assert_eq!(geohash(place(57.64911, 10.40744), 11), "u4pruydqqvj");
+        assert_eq!(geohash(place(42.6, -5.6), 5), "ezs42");
+        assert_eq!(geohash(place(48.0, -126.0), 12), "c0w3hf1s70w3");
+        assert_eq!(geohash(place(52.3738, 4.8910), 4), "u173");
+        assert_eq!(geohash(place(30.2672, -97.7431), 4), "9v6k");
+    }
+
+    #[test]
+    fn corners_of_the_earth() {
+        assert_eq!(geohash(place(90.0, 179.9999999), 4), "zzzz");
+        assert_eq!(geohash(place(-90.0, -180.0), 4), "0000");
+        assert_eq!(geohash(place(0.0, 0.0), 2), "s0");
+        assert_eq!(geohash(place(0.0, 0.0), 99).len(), GEOHASH_CHARS_MAX);
+    }
+
+    #[test]
+    fn levels_by_radius() {
+        for (radius_m, bits) in [
+            (50.0, 36),
+            (100.0, 34),
+            (150.0, 34),
+            (300.0, 32),
+            (500.0, 30),
+            (600.0, 30),
+            (1e3, 28),
+            (2e3, 26),
+            (5e3, 22),
+        ] {
+            assert_eq!(Grid::for_radius(radius_m).bits(), bits, "{radius_m} m");
+        }
+        assert_eq!(Grid::for_radius(0.0).bits(), 40);
+        assert_eq!(Grid::for_radius(f64::INFINITY).bits(), 2);
+    }
+
+    #[test]
+    fn up_to_sixty_degrees_a_cell_is_a_geohash() {
+        let grid = Grid::for_radius(500.0);
+        for (lat, lon) in [(57.64911, 10.40744), (30.2672, -97.7431), (-33.9, 151.2), (0.0, -0.001)] {
+            let Cell(cell) = grid.cell(place(lat, lon));
+            let interleaved = (0..15).rev().fold(0, |hash, i| hash << 2 | (cell >> i & 1) << 1 | cell >> (32 + i) & 1);
+            assert_eq!(interleaved, geohash_bits(place(lat, lon), 6));
+        }
+    }
+
+    #[test]
+    fn no_cell_is_narrower_than_high_and_a_pole_is_two() {
+        let grid = Grid::for_radius(500.0);
+        for tenth in 0..900 {
+            let lat = tenth as f64 / 10.0;
+            let row = grid.row(place(lat, 0.0).lat as i64);
+            let columns = grid.cells(row, 0, 1 << 31).count();
+            let width_m = metres_per_radian_east(place(lat, 0.0).lat as i64) * std::f64::consts::TAU / columns as f64;
+            assert!((595.0..=1230.0).contains(&width_m), "{columns} columns of {width_m} m at {lat}");
+        }
+        for pole in [POLE as i64, -(POLE as i64)] {
+            assert_eq!(grid.cells(grid.row(pole), 0, 1 << 31).count(), 2);
+        }
+    }
+
+    #[test]
+    fn cells_of_a_row_wrap_and_come_once() {
+        let grid = Grid::for_radius(500.0);
+        let row = grid.row(0);
+        let around: Vec<Cell> = grid.cells(row, i32::MIN, 10).collect();
+        assert_eq!(around, [Cell::new(row, 32_767), Cell::new(row, 0)]);
+        assert_eq!(grid.cells(row, 12_345, u32::MAX / 2).count(), 32_768);
+        assert!(metres(place(0.0, 179.99999), place(0.0, -179.99999)) < 3.0);
+    }
+}
