@@ -217,12 +217,13 @@ impl Fanout {
         }
     }
 
-    /// Queues every connection of a world that has not seen its log's head.
-    pub fn enqueue_readers(&mut self, world: &World) {
-        if world.log.bytes().is_empty() {
+    /// Queues every connection of a world that has not seen its log's head, when there is something new in it. A
+    /// laggard queues itself once it is writable.
+    pub fn enqueue_readers(&mut self, world: &mut World) {
+        let head = world.log.head();
+        if head == std::mem::replace(&mut world.announced, head) {
             return;
         }
-        let head = world.log.head();
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
             if let Some(conn) = self.conns.find(id)

@@ -161,12 +161,14 @@ impl Shard {
             self.send_reply(now, conn, 503, "application/json", &gathering.headers, head_only, body.as_bytes());
         }
     }
+}
 
+impl Gatherings {
     /// A connection goes; if it waited for a listing or was being sent one, there is room for another.
-    pub(super) fn listing_ends(&mut self, id: ConnId) {
-        if let Some(at) = self.gatherings.conns.iter().position(|conn| *conn == id) {
-            self.gatherings.conns.swap_remove(at);
-            self.gatherings.open.retain(|_, gathering| gathering.conn != id);
+    pub fn conn_ends(&mut self, id: ConnId) {
+        if let Some(at) = self.conns.iter().position(|conn| *conn == id) {
+            self.conns.swap_remove(at);
+            self.open.retain(|_, gathering| gathering.conn != id);
         }
     }
 }

@@ -48,17 +48,22 @@ impl ByteLog {
         self.since(position)?.get(..len)
     }
 
-    /// Ends a turn. With `laggards`, forgets what exceeds the bound; without, everything.
-    pub fn trim(&mut self, laggards: bool) {
+    /// Ends a turn. With `laggards`, forgets what exceeds the bound; without, everything. Whether a laggard may have
+    /// lost something.
+    pub fn trim(&mut self, laggards: bool) -> bool {
         if !laggards {
             self.tail = self.head();
             self.bytes.clear();
-        } else if self.bytes.len() >= 2 * self.bytes_max {
+            return false;
+        }
+        let full = self.bytes.len() >= 2 * self.bytes_max;
+        if full {
             // Moving at twice the bound keeps the cost at one copy per byte.
             let forgotten = self.bytes.len() - self.bytes_max;
             self.bytes.drain(..forgotten);
             self.tail += forgotten as u64;
         }
+        full
     }
 }
 

@@ -125,7 +125,7 @@ impl Shard {
                 }
             }
             Timer::Lost(id) => self.lost(now, id),
-            Timer::Release(id) => self.give_up(id),
+            Timer::Release(id) => self.out.release(id),
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
             Timer::List(world, slot) => self.worlds[usize::from(world.0)].list(now, slot, &mut self.out),
             Timer::Interval(world, slot) => {
@@ -156,10 +156,27 @@ impl Shard {
         self.settled = false;
         let laggards = self.out.blocked > 0;
         for world in &mut self.worlds {
-            world.log.trim(laggards);
+            if world.log.trim(laggards) {
+                self.out.shed_laggards(now, world);
+            }
             world.rendered.trim(true);
-            self.out.shed_laggards(now, world);
         }
+    }
+
+    /// Checks what must hold between inputs; panics if it does not. For tests: it looks at everything.
+    pub fn check_invariants(&mut self) {
+        for world in &self.worlds {
+            world.check_invariants();
+            for (index, vehicle) in world.vehicles.iter() {
+                let Some(driving) = vehicle.driving() else { continue };
+                let slot = world.vehicles.slot(index);
+                let conn = self.out.conns.find(driving.conn).expect("an owned vehicle has its connection");
+                assert_eq!(conn.vehicle, Some(slot), "a connection and its vehicle know each other");
+            }
+        }
+        let ids: Vec<ConnId> = self.out.conns.ids().collect();
+        let blocked = ids.iter().filter(|id| self.out.conns.find(**id).is_some_and(|conn| conn.blocked)).count();
+        assert_eq!(blocked, self.out.blocked, "blocked connections are counted");
     }
 
     fn mail_arrived(&mut self, now: Now, from: ShardId, batch: Batch) {
@@ -173,7 +190,7 @@ impl Shard {
                 }
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),
-                What::Radio(frame) => self.to_radio(frame),
+                What::Radio(frame) => self.radio_send(frame),
                 What::Ask { listing, number } => self.asked(now, from, listing, number),
                 What::Answer { number, part } => self.answered(now, number, part),
             }
@@ -200,7 +217,7 @@ impl Core for Shard {
                 self.mesh.refused(to, mail, &mut self.out.counters);
                 self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
             }
-            Input::Radio { bytes } => self.from_radio(now, bytes),
+            Input::Radio { bytes } => self.radio_received(now, bytes),
             Input::Stop => self.stop(now),
         }
     }
@@ -215,6 +232,9 @@ impl Core for Shard {
         let mut released = std::mem::take(&mut self.released_last);
         released.clear();
         self.out.compose(now, &mut self.worlds);
+        for id in &self.out.released {
+            self.gatherings.conn_ends(*id);
+        }
         std::mem::swap(&mut released, &mut self.out.released);
         self.released_last = released;
         let nothing = self.out.sends.is_empty()

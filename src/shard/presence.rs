@@ -50,16 +50,20 @@ impl Shard {
         let after = known.map_or(0, |index| world.vehicles.at(index).epoch.connected_ms + 1);
         let epoch =
             Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
-        let owner = Owner::Here(Box::new(Driving::new(id)));
+        let mut driving = Box::new(Driving::new(id));
         let (index, replaced) = match known {
-            None => (world.vehicles.insert(key, identity.clone(), epoch, owner), None),
+            None => (world.vehicles.insert(key, identity.clone(), epoch, Owner::Here(driving)), None),
             Some(index) => {
                 let vehicle = world.vehicles.at_mut(index);
-                let replaced = vehicle.driving().map(|driving| driving.conn);
+                let replaced = vehicle.driving().map(|former| {
+                    // A takeover does not fill the buckets.
+                    driving.rates = former.rates;
+                    former.conn
+                });
                 vehicle.identity = identity.clone();
                 vehicle.rendered.1 = 0;
                 vehicle.epoch = epoch;
-                vehicle.owner = owner;
+                vehicle.owner = Owner::Here(driving);
                 (index, replaced)
             }
         };

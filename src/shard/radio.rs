@@ -77,7 +77,7 @@ impl Shard {
             return false;
         }
         let sender = self.radio.short_ids.get(sender).copied().unwrap_or(NOBODY);
-        self.to_radio(RadioFrame { kind: Kind::Text, sender, recipient, payload: content.to_owned() });
+        self.radio_send(RadioFrame { kind: Kind::Text, sender, recipient, payload: content.to_owned() });
         true
     }
 
@@ -86,12 +86,12 @@ impl Shard {
         if self.radio.attached {
             let short = self.radio.short_ids.get(sender).copied().unwrap_or(NOBODY);
             let payload = sender.to_owned();
-            self.to_radio(RadioFrame { kind: Kind::Emergency, sender: short, recipient: radio::EVERYONE, payload });
+            self.radio_send(RadioFrame { kind: Kind::Emergency, sender: short, recipient: radio::EVERYONE, payload });
         }
     }
 
     /// Hands a frame to the modem, on whichever shard it is.
-    pub(super) fn to_radio(&mut self, frame: RadioFrame) {
+    pub(super) fn radio_send(&mut self, frame: RadioFrame) {
         if !self.is_here(HOME) {
             let note = Note { world: WORLD, what: What::Radio(frame) };
             self.mesh.tell(HOME, note, &mut self.out.counters);
@@ -105,7 +105,7 @@ impl Shard {
     }
 
     /// Bytes came from the modem.
-    pub(super) fn from_radio(&mut self, now: Now, bytes: &[u8]) {
+    pub(super) fn radio_received(&mut self, now: Now, bytes: &[u8]) {
         let mut decoder = std::mem::take(&mut self.radio.decoder);
         let mut at = 0;
         loop {

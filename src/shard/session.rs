@@ -183,7 +183,6 @@ impl Shard {
             Phase::Upgrading | Phase::Open | Phase::Gathering => self.out.counters.closes.increment(CloseReason::Reset),
         }
         self.depart(now, id, Status::Offline);
-        self.listing_ends(id);
         self.out.release(id);
     }
 
@@ -218,12 +217,6 @@ impl Shard {
     /// A slow reader's connection has been closed by the fan-out; its vehicle follows.
     pub(super) fn lost(&mut self, now: Now, id: ConnId) {
         self.depart(now, id, Status::Offline);
-    }
-
-    /// The time for closing is over.
-    pub(super) fn give_up(&mut self, id: ConnId) {
-        self.listing_ends(id);
-        self.out.release(id);
     }
 
     /// Says goodbye to everyone.

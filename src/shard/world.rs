@@ -24,6 +24,8 @@ pub struct World {
     pub hysteresis: Hysteresis,
     /// What goes to every connection.
     pub log: ByteLog,
+    /// The log's head when its readers were last queued.
+    pub announced: u64,
     /// Position events, rendered once per update whoever is to get them.
     pub rendered: ByteLog,
     /// Vehicles that moved in this turn.
@@ -54,6 +56,7 @@ impl World {
             index: CellIndex::new(config.vehicles.nearby_radius_m),
             hysteresis: Hysteresis::new(config.vehicles.nearby_radius_m, config.vehicles.nearby_exit_factor),
             log: ByteLog::new(config.limits.broadcast_log_bytes as usize),
+            announced: 0,
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
             moved: Vec::new(),
             pending: FxHashMap::default(),
@@ -61,5 +64,21 @@ impl World {
             scratch: Scratch::default(),
             config,
         }
+    }
+
+    /// Every pair stands in both lists, pointing at its other end, with a vehicle of this shard in it.
+    pub fn check_invariants(&self) {
+        for (index, vehicle) in self.vehicles.iter() {
+            assert_eq!(self.vehicles.by_key(vehicle.key), Some(index));
+            for (at, near) in vehicle.near.iter().enumerate() {
+                let peer = self.vehicles.at(near.peer);
+                let other = peer.near[near.back as usize];
+                assert_eq!((other.peer, other.back as usize), (index, at), "a pair points at its other end");
+                assert!(vehicle.driving().is_some() || peer.driving().is_some(), "a pair of strangers");
+                assert!(vehicle.position.is_some() && peer.position.is_some(), "a neighbour without a place");
+            }
+        }
+        let placed = self.vehicles.iter().filter(|(_, vehicle)| vehicle.position.is_some()).count();
+        assert_eq!(self.index.len(), placed, "the index holds every vehicle that has a place");
     }
 }

@@ -203,6 +203,9 @@ impl World {
                 rested &= !self.run_turn(at);
             }
             if rested && self.inboxes.iter().all(VecDeque::is_empty) {
+                if cfg!(debug_assertions) {
+                    self.shards.iter_mut().for_each(Shard::check_invariants);
+                }
                 return;
             }
         }
