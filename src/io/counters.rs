@@ -1,7 +1,7 @@
 //! What only the shell can count.
 
 /// Counters of one worker's shell. They only grow; the pump copies them into the core's
-/// [`Counters`](crate::metrics::Counters) when it has run.
+/// [`Counters`](crate::metrics::Counters) around every turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShellCounters {
     /// Connections accepted.

@@ -90,7 +90,9 @@ impl<C: Core> Pump<C> {
             self.heed_the_switch(now)?;
             self.take_mail(now);
             self.hands.ring.harvest(budget)?;
-            while budget > 0 && let Some(completion) = self.hands.ring.next_completion() {
+            while budget > 0
+                && let Some(completion) = self.hands.ring.next_completion()
+            {
                 budget -= 1;
                 self.complete(now, completion)?;
             }
@@ -102,14 +104,18 @@ impl<C: Core> Pump<C> {
                 break;
             }
         }
-        self.hands.counts.cq_overflows = self.hands.ring.overflows();
         self.hands.ring.ring_again();
         if !idle || !self.hands.is_idle() {
             self.hands.counts.budgets_spent += 1;
             self.wake.wake();
         }
-        self.core.counters().shell.clone_from(&self.hands.counts);
+        self.show_counts();
         Ok(self.is_done())
+    }
+
+    fn show_counts(&mut self) {
+        self.hands.counts.cq_overflows = self.hands.ring.overflows();
+        self.core.counters().shell.clone_from(&self.hands.counts);
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -347,10 +353,12 @@ impl<C: Core> Pump<C> {
 
     /// Carries out the core's turns. True: it has more than fit into a round.
     fn turns(&mut self, now: Now) -> io::Result<bool> {
+        self.show_counts();
         for _ in 0..limits::ROUND_TURNS_MAX {
             let Some(turn) = self.core.poll_turn(now) else { return Ok(false) };
             self.hands.carry_out(turn)?;
             self.tell(now);
+            self.show_counts();
         }
         Ok(true)
     }
