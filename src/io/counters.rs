@@ -4,7 +4,7 @@ use crate::metrics::counters;
 
 counters! {
     /// Counters of one worker's shell. They only grow; the pump copies them into the core's
-    /// [`Counters`](crate::metrics::Counters) when it has run.
+    /// [`Counters`](crate::metrics::Counters) around every turn.
     pub struct ShellCounters {
         accepts: u64 = counter "ringroad_accepts_total", "", "Connections accepted.";
         accept_errors: u64 = counter "ringroad_accept_errors_total", "", "Accepts that failed: no descriptor was left, or the peer had gone again.";

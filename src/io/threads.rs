@@ -210,8 +210,8 @@ where
     };
     let buffers = options.buffers.clamp(1, 1 << 15).next_power_of_two();
     let sizes = Sizes {
-        sq_entries: options.sq_entries,
-        cq_entries: options.cq_entries.max(options.sq_entries),
+        sq_entries: options.sq_entries.max(1),
+        cq_entries: options.cq_entries.max(options.sq_entries).max(1),
         buffers,
         buffer_bytes: options.buffer_bytes.max(1),
     };
