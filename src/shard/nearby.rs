@@ -7,7 +7,7 @@
 use crate::geo::{Change, distance};
 use crate::limits;
 use crate::metrics::Counters;
-use crate::turn::Now;
+use crate::turn::{ConnId, Now};
 use crate::wire::event::{Event, Motion, Neighbour, Status};
 use crate::wire::frame::{self, Opcode};
 
@@ -237,8 +237,21 @@ impl World {
         out.timers.set(driving.listed_ms + list_ms, Timer::List(self.id, slot));
     }
 
+    /// The list after a change, unless its timer was set for a connection that has been replaced since.
+    pub fn list_changes(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+        let list_ms = self.config.vehicles.nearby_list_ms;
+        let due = self
+            .vehicles
+            .find(slot)
+            .and_then(|vehicle| vehicle.driving())
+            .is_some_and(|driving| driving.list_pending && now.mono_ms >= driving.listed_ms + list_ms);
+        if due {
+            self.list(now, slot, out);
+        }
+    }
+
     /// Sends a vehicle the list of its neighbours.
-    pub fn list(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+    fn list(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
         let Some(vehicle) = self.vehicles.find(slot) else { return };
         let place = vehicle.position.map(|position| position.place);
         let Some(driving) = vehicle.driving_mut() else { return };
@@ -269,15 +282,15 @@ impl World {
     }
 
     /// The periodic list, unless one was sent lately. Sets the next.
-    pub fn list_periodically(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+    pub fn list_periodically(&mut self, now: Now, id: ConnId, slot: Slot, out: &mut Fanout) {
         let interval_ms = self.config.vehicles.nearby_interval_ms;
         let Some(driving) = self.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         let since_ms = now.mono_ms - driving.listed_ms.min(now.mono_ms);
         if since_ms >= interval_ms {
             self.list(now, slot, out);
-            out.timers.set(now.mono_ms + interval_ms, Timer::Interval(self.id, slot));
+            out.timers.set(now.mono_ms + interval_ms, Timer::Interval(id));
         } else {
-            out.timers.set(now.mono_ms + interval_ms - since_ms, Timer::Interval(self.id, slot));
+            out.timers.set(now.mono_ms + interval_ms - since_ms, Timer::Interval(id));
         }
     }
 }

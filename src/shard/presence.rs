@@ -77,7 +77,9 @@ impl Shard {
         self.out.event(now, id, &Event::Registered { vehicle_id });
         let world = &mut self.worlds[usize::from(world_id.0)];
         world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
-        self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(world_id, slot));
+        if self.config.vehicles.nearby_list_ms > 0 {
+            self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
+        }
         self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
         let what = What::Arrived { key, identity, epoch };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
