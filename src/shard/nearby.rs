@@ -156,12 +156,12 @@ impl World {
     }
 
     /// Ends all pairs of a vehicle that is going, and tells those who had it near.
-    pub fn part(&mut self, now: Now, index: u32, status: Option<Status>, out: &mut Fanout, ids: &mut Ids) {
+    pub fn part(&mut self, now: Now, index: u32, (status, last_seen): (Status, u64), out: &mut Fanout, ids: &mut Ids) {
         while let Some(near) = self.vehicles.at(index).near.last().copied() {
             let at = self.vehicles.at(index).near.len() as u32 - 1;
             self.vehicles.unpair(index, at);
-            if let (PresenceScope::Nearby, Some(status)) = (self.config.presence.scope, status) {
-                self.tell_presence(now, near.peer, index, status, out);
+            if self.config.presence.scope == PresenceScope::Nearby {
+                self.tell_presence(now, near.peer, index, (status, last_seen), out);
             }
             self.tell_exit(now, near.peer, index, out, ids);
         }
@@ -192,7 +192,7 @@ impl World {
 
     fn tell_enter(&mut self, now: Now, index: u32, peer: u32, metres: f64, out: &mut Fanout, ids: &mut Ids) {
         if self.config.presence.scope == PresenceScope::Nearby {
-            self.tell_presence(now, index, peer, Status::Online, out);
+            self.tell_presence(now, index, peer, (Status::Online, now.unix_ms), out);
         }
         out.counters.proximity_enters += self.tell(now, index, peer, Some(metres), out, ids);
     }
@@ -217,10 +217,10 @@ impl World {
         1
     }
 
-    fn tell_presence(&self, now: Now, index: u32, peer: u32, status: Status, out: &mut Fanout) {
+    fn tell_presence(&self, now: Now, index: u32, peer: u32, (status, last_seen): (Status, u64), out: &mut Fanout) {
         let Some(driving) = self.vehicles.at(index).driving() else { return };
         let vehicle_id = &self.vehicles.at(peer).identity.vehicle_id;
-        let event = Event::PresenceUpdate { vehicle_id, status, last_seen: now.unix_ms };
+        let event = Event::PresenceUpdate { vehicle_id, status, last_seen };
         out.event(now, driving.conn, &event);
     }
 

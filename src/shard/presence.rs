@@ -101,7 +101,7 @@ impl Shard {
     /// Takes a vehicle out of a world and tells this shard's connections.
     fn remove_vehicle(&mut self, now: Now, world_id: WorldId, slot: Slot, status: Status, last_seen: u64) {
         let world = &mut self.worlds[usize::from(world_id.0)];
-        world.part(now, slot.index, Some(status), &mut self.out, &mut self.ids);
+        world.part(now, slot.index, (status, last_seen), &mut self.out, &mut self.ids);
         let vehicle = world.vehicles.remove(slot.index);
         if let Some(position) = vehicle.position {
             world.index.remove(slot.index, position.place);
