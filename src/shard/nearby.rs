@@ -182,6 +182,24 @@ impl World {
     /// Tells a vehicle that has a new connection who is near it.
     pub fn tell_neighbours_again(&mut self, now: Now, index: u32, out: &mut Fanout, ids: &mut Ids) {
         let Some(Position { place, .. }) = self.vehicles.at(index).position else { return };
+        // Of a vehicle that was another shard's, only the pairs with this shard's own vehicles are known.
+        self.scratch.stamp = self.scratch.stamp.wrapping_add(1);
+        let stamp = self.scratch.stamp;
+        mark(&mut self.scratch.marks, index, stamp);
+        for near in &self.vehicles.at(index).near {
+            mark(&mut self.scratch.marks, near.peer, stamp);
+        }
+        let mut entering = std::mem::take(&mut self.scratch.entering);
+        let (vehicles, marks) = (&self.vehicles, &self.scratch.marks);
+        self.index.within(place, self.hysteresis.enter_m, |peer, metres| {
+            if marks.get(peer as usize) != Some(&stamp) && vehicles.at(peer).driving().is_none() {
+                entering.push((peer, metres));
+            }
+        });
+        for (peer, _) in entering.drain(..) {
+            self.vehicles.pair(index, peer);
+        }
+        self.scratch.entering = entering;
         for at in 0..self.vehicles.at(index).near.len() {
             let peer = self.vehicles.at(index).near[at].peer;
             if let Some(position) = self.vehicles.at(peer).position {
