@@ -21,6 +21,9 @@ pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Lines of one `nearby_vehicles` list, nearest first.
 pub const NEARBY_LIST_MAX: usize = 256;
 
+/// Beyond `outbox_bytes_max`, what pings, pongs and a close may still take of an outbox.
+pub const CONTROL_RESERVE_BYTES: usize = 4 * 1024;
+
 /// How long a closing connection may take to take its last bytes and to close its own side.
 pub const CLOSE_MS_MAX: u64 = 2_000;
 

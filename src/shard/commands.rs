@@ -124,9 +124,14 @@ impl Shard {
 
     /// The time of a waiting position report has come.
     pub(super) fn process_waiting(&mut self, now: Now, world_id: WorldId, slot: Slot) {
+        let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[usize::from(world_id.0)];
-        let waiting = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()?.waiting.take());
-        if let Some(report) = waiting {
+        let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
+        // The timer may be that of a connection which has been replaced since; the new one has set its own.
+        if driving.processed_ms.is_some_and(|processed_ms| now.mono_ms < processed_ms + coalesce_ms) {
+            return;
+        }
+        if let Some(report) = driving.waiting.take() {
             self.process(now, world_id, slot, report);
         }
     }

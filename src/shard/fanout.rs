@@ -89,10 +89,15 @@ impl Fanout {
         Self::enqueue(&mut self.queue, id, conn);
     }
 
-    /// Sends a control frame, which always fits.
-    pub fn control(&mut self, id: ConnId, opcode: Opcode, payload: &[u8]) {
+    /// Sends a control frame. It has room where events have none left; who pings on and never reads is slow all the same.
+    pub fn control(&mut self, now: Now, id: ConnId, opcode: Opcode, payload: &[u8]) {
         let Some(conn) = self.conns.find(id) else { return };
         frame::encode(&mut conn.outbox, opcode, payload);
+        let room = self.config.limits.outbox_bytes_max as usize + limits::CONTROL_RESERVE_BYTES;
+        if conn.blocked && matches!(conn.phase, Phase::Open) && conn.outbox.len() > room {
+            self.slow(now, id);
+            return;
+        }
         Self::enqueue(&mut self.queue, id, conn);
     }
 
@@ -141,6 +146,9 @@ impl Fanout {
     /// Ends a connection once its outbox is out.
     pub fn finish(&mut self, now: Now, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.find(id) else { return };
+        if matches!(conn.phase, Phase::Closing) {
+            return;
+        }
         self.counters.closes.increment(reason);
         conn.phase = Phase::Closing;
         conn.finishing = true;

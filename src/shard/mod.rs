@@ -63,8 +63,8 @@ enum Timer {
     Coalesce(WorldId, Slot),
     /// The list of neighbours has changed.
     List(WorldId, Slot),
-    /// The list of neighbours is due in any case.
-    Interval(WorldId, Slot),
+    /// The list of neighbours of the vehicle that it drives is due in any case.
+    Interval(ConnId),
     /// A `connect_request` (requester, target) has waited long enough.
     Request(WorldId, u64, u64),
     /// A listing should be complete.
@@ -127,9 +127,15 @@ impl Shard {
             Timer::Lost(id) => self.lost(now, id),
             Timer::Release(id) => self.out.release(id),
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
-            Timer::List(world, slot) => self.worlds[usize::from(world.0)].list(now, slot, &mut self.out),
-            Timer::Interval(world, slot) => {
-                self.worlds[usize::from(world.0)].list_periodically(now, slot, &mut self.out)
+            Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
+            Timer::Interval(id) => {
+                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its own.
+                if let Some(conn) = self.out.conns.find(id)
+                    && let Some(slot) = conn.vehicle
+                {
+                    let world = conn.world;
+                    self.worlds[usize::from(world.0)].list_periodically(now, id, slot, &mut self.out);
+                }
             }
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Listing(number) => self.listing_is_late(now, number),

@@ -7,7 +7,7 @@
 use crate::geo::{Change, distance};
 use crate::limits;
 use crate::metrics::Counters;
-use crate::turn::Now;
+use crate::turn::{ConnId, Now};
 use crate::wire::event::{Event, Motion, Neighbour, Status};
 use crate::wire::frame::{self, Opcode};
 
@@ -156,12 +156,12 @@ impl World {
     }
 
     /// Ends all pairs of a vehicle that is going, and tells those who had it near.
-    pub fn part(&mut self, now: Now, index: u32, status: Option<Status>, out: &mut Fanout, ids: &mut Ids) {
+    pub fn part(&mut self, now: Now, index: u32, (status, last_seen): (Status, u64), out: &mut Fanout, ids: &mut Ids) {
         while let Some(near) = self.vehicles.at(index).near.last().copied() {
             let at = self.vehicles.at(index).near.len() as u32 - 1;
             self.vehicles.unpair(index, at);
-            if let (PresenceScope::Nearby, Some(status)) = (self.config.presence.scope, status) {
-                self.tell_presence(now, near.peer, index, status, out);
+            if self.config.presence.scope == PresenceScope::Nearby {
+                self.tell_presence(now, near.peer, index, (status, last_seen), out);
             }
             self.tell_exit(now, near.peer, index, out, ids);
         }
@@ -182,6 +182,24 @@ impl World {
     /// Tells a vehicle that has a new connection who is near it.
     pub fn tell_neighbours_again(&mut self, now: Now, index: u32, out: &mut Fanout, ids: &mut Ids) {
         let Some(Position { place, .. }) = self.vehicles.at(index).position else { return };
+        // Of a vehicle that was another shard's, only the pairs with this shard's own vehicles are known.
+        self.scratch.stamp = self.scratch.stamp.wrapping_add(1);
+        let stamp = self.scratch.stamp;
+        mark(&mut self.scratch.marks, index, stamp);
+        for near in &self.vehicles.at(index).near {
+            mark(&mut self.scratch.marks, near.peer, stamp);
+        }
+        let mut entering = std::mem::take(&mut self.scratch.entering);
+        let (vehicles, marks) = (&self.vehicles, &self.scratch.marks);
+        self.index.within(place, self.hysteresis.enter_m, |peer, metres| {
+            if marks.get(peer as usize) != Some(&stamp) && vehicles.at(peer).driving().is_none() {
+                entering.push((peer, metres));
+            }
+        });
+        for (peer, _) in entering.drain(..) {
+            self.vehicles.pair(index, peer);
+        }
+        self.scratch.entering = entering;
         for at in 0..self.vehicles.at(index).near.len() {
             let peer = self.vehicles.at(index).near[at].peer;
             if let Some(position) = self.vehicles.at(peer).position {
@@ -192,7 +210,7 @@ impl World {
 
     fn tell_enter(&mut self, now: Now, index: u32, peer: u32, metres: f64, out: &mut Fanout, ids: &mut Ids) {
         if self.config.presence.scope == PresenceScope::Nearby {
-            self.tell_presence(now, index, peer, Status::Online, out);
+            self.tell_presence(now, index, peer, (Status::Online, now.unix_ms), out);
         }
         out.counters.proximity_enters += self.tell(now, index, peer, Some(metres), out, ids);
     }
@@ -217,10 +235,10 @@ impl World {
         1
     }
 
-    fn tell_presence(&self, now: Now, index: u32, peer: u32, status: Status, out: &mut Fanout) {
+    fn tell_presence(&self, now: Now, index: u32, peer: u32, (status, last_seen): (Status, u64), out: &mut Fanout) {
         let Some(driving) = self.vehicles.at(index).driving() else { return };
         let vehicle_id = &self.vehicles.at(peer).identity.vehicle_id;
-        let event = Event::PresenceUpdate { vehicle_id, status, last_seen: now.unix_ms };
+        let event = Event::PresenceUpdate { vehicle_id, status, last_seen };
         out.event(now, driving.conn, &event);
     }
 
@@ -237,8 +255,21 @@ impl World {
         out.timers.set(driving.listed_ms + list_ms, Timer::List(self.id, slot));
     }
 
+    /// The list after a change, unless its timer was set for a connection that has been replaced since.
+    pub fn list_changes(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+        let list_ms = self.config.vehicles.nearby_list_ms;
+        let due = self
+            .vehicles
+            .find(slot)
+            .and_then(|vehicle| vehicle.driving())
+            .is_some_and(|driving| driving.list_pending && now.mono_ms >= driving.listed_ms + list_ms);
+        if due {
+            self.list(now, slot, out);
+        }
+    }
+
     /// Sends a vehicle the list of its neighbours.
-    pub fn list(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+    fn list(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
         let Some(vehicle) = self.vehicles.find(slot) else { return };
         let place = vehicle.position.map(|position| position.place);
         let Some(driving) = vehicle.driving_mut() else { return };
@@ -269,15 +300,15 @@ impl World {
     }
 
     /// The periodic list, unless one was sent lately. Sets the next.
-    pub fn list_periodically(&mut self, now: Now, slot: Slot, out: &mut Fanout) {
+    pub fn list_periodically(&mut self, now: Now, id: ConnId, slot: Slot, out: &mut Fanout) {
         let interval_ms = self.config.vehicles.nearby_interval_ms;
         let Some(driving) = self.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         let since_ms = now.mono_ms - driving.listed_ms.min(now.mono_ms);
         if since_ms >= interval_ms {
             self.list(now, slot, out);
-            out.timers.set(now.mono_ms + interval_ms, Timer::Interval(self.id, slot));
+            out.timers.set(now.mono_ms + interval_ms, Timer::Interval(id));
         } else {
-            out.timers.set(now.mono_ms + interval_ms - since_ms, Timer::Interval(self.id, slot));
+            out.timers.set(now.mono_ms + interval_ms - since_ms, Timer::Interval(id));
         }
     }
 }

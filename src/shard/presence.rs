@@ -81,7 +81,9 @@ impl Shard {
         self.out.event(now, id, &Event::Registered { vehicle_id });
         let world = &mut self.worlds[usize::from(world_id.0)];
         world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
-        self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(world_id, slot));
+        if self.config.vehicles.nearby_list_ms > 0 {
+            self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
+        }
         self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
         let what = What::Arrived { key, identity, epoch };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
@@ -103,7 +105,7 @@ impl Shard {
     /// Takes a vehicle out of a world and tells this shard's connections.
     fn remove_vehicle(&mut self, now: Now, world_id: WorldId, slot: Slot, status: Status, last_seen: u64) {
         let world = &mut self.worlds[usize::from(world_id.0)];
-        world.part(now, slot.index, Some(status), &mut self.out, &mut self.ids);
+        world.part(now, slot.index, (status, last_seen), &mut self.out, &mut self.ids);
         let vehicle = world.vehicles.remove(slot.index);
         if let Some(position) = vehicle.position {
             world.index.remove(slot.index, position.place);

@@ -139,13 +139,13 @@ impl Shard {
             }
             // RFC 6455, section 5.5.3: "A Pong frame sent in response to a Ping frame must have identical 'Application
             // data' as found in the message body of the Ping frame being replied to."
-            Message::Ping(payload) => self.out.control(id, Opcode::Pong, payload),
+            Message::Ping(payload) => self.out.control(now, id, Opcode::Pong, payload),
             Message::Pong(_) => {}
             Message::Close { code, .. } => {
                 // RFC 6455, section 5.5.1: "When sending a Close frame in response, the endpoint typically echos the
                 // status code it received."
                 let echoed = code.map(u16::to_be_bytes);
-                self.out.control(id, Opcode::Close, echoed.as_ref().map_or(&[][..], |code| code));
+                self.out.control(now, id, Opcode::Close, echoed.as_ref().map_or(&[][..], |code| code));
                 self.depart(now, id, Status::Offline);
                 self.out.finish(now, id, CloseReason::ClientClosed);
                 return false;
@@ -198,7 +198,7 @@ impl Shard {
         if silent_ms >= timeout_ms {
             self.close(now, id, CloseReason::Timeout, Status::Timeout);
         } else if silent_ms >= ping_ms {
-            self.out.control(id, Opcode::Ping, b"");
+            self.out.control(now, id, Opcode::Ping, b"");
             self.out.timers.set(now.mono_ms + ping_ms.min(timeout_ms - silent_ms), Timer::Silence(id));
         } else {
             self.out.timers.set(now.mono_ms + ping_ms - silent_ms, Timer::Silence(id));

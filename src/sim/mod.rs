@@ -153,6 +153,14 @@ impl World {
         self.clients[client.0].window = Some(bytes);
     }
 
+    /// A stalled client takes `bytes` more.
+    pub fn trickle(&mut self, client: ClientId, bytes: usize) {
+        self.clients[client.0].window = Some(bytes);
+        let Client { shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
+        self.shards[shard].handle(self.now, Input::Writable { conn });
+        self.settle();
+    }
+
     /// The client reads again.
     pub fn resume(&mut self, client: ClientId) {
         self.clients[client.0].window = None;
