@@ -30,7 +30,7 @@ pub struct ShellCounters {
     pub sends_blocked: u64,
     /// Sends that failed because the connection is broken.
     pub sends_failed: u64,
-    /// Cancels that came while their request was changing hands, and were repeated.
+    /// Cancels that did not find their request although it had not ended, and were repeated.
     pub cancels_repeated: u64,
     /// Batches that arrived from other workers.
     pub mail_batches: u64,
