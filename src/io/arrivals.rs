@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::driver::Pump;
 use super::hands::{Listening, peer};
 use super::ring::{Completion, Op};
-use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, RUNNING, STARVED};
+use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, STARVED};
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now};
 
@@ -19,16 +19,10 @@ impl<C: Core> Pump<C> {
             Some(Op::Accept) => self.accepted(now, completion),
             Some(Op::Writable) => self.writable(now, conn),
             Some(Op::Connect) => self.connected(now, conn, completion.result),
-            Some(Op::Cancel) => {
-                // Nothing found, and yet something runs: a receive that has had its share of one go and waits for its
-                // next is in no list that a cancel looks at. Seen with half of the connections that were given up
-                // under load; without the repetition they would stay open for ever.
-                let runs = self.hands.sockets.peek(conn).is_some_and(|socket| socket.has(RUNNING));
-                if completion.result == -libc::ENOENT && runs {
-                    self.hands.to_cancel_again.push(conn);
-                }
-                Ok(())
-            }
+            Some(Op::CancelRecv) => self.missed(conn, Op::Recv, RECV, completion.result),
+            Some(Op::CancelWritable) => self.missed(conn, Op::Writable, BLOCKED, completion.result),
+            Some(Op::CancelConnect) => self.missed(conn, Op::Connect, CONNECTING, completion.result),
+            Some(Op::CancelOther) => Ok(()),
             Some(Op::RadioReadable) => {
                 let Some(radio) = &mut self.hands.radio else { return Ok(()) };
                 let heard = |bytes: &[u8]| self.core.handle(now, Input::Radio { bytes });
@@ -43,6 +37,15 @@ impl<C: Core> Pump<C> {
                 Ok(())
             }
         }
+    }
+
+    /// A cancel has found nothing. Usually the last completion was under way and has come since. If not, the request may
+    /// have been on its way from one of the kernel's lists to another, and nobody has told it to end.
+    fn missed(&mut self, conn: ConnId, op: Op, flag: u8, result: i32) -> io::Result<()> {
+        if result == -libc::ENOENT && self.hands.sockets.peek(conn).is_some_and(|socket| socket.has(flag)) {
+            self.hands.to_cancel_again.push((op, conn));
+        }
+        Ok(())
     }
 
     fn received(&mut self, now: Now, mut completion: Completion) -> io::Result<()> {

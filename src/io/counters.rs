@@ -19,7 +19,7 @@ counters! {
         sent_bytes: u64 = counter "ringroad_bytes_out_total", "bytes", "Bytes that the kernel took.";
         sends_blocked: u64 = counter "ringroad_sends_blocked_total", "", "Sends of which the kernel took a part or nothing.";
         sends_failed: u64 = counter "ringroad_sends_failed_total", "", "Sends that failed because the connection is broken.";
-        cancels_repeated: u64 = counter "ringroad_cancels_repeated_total", "", "Cancels that came while their request was changing hands, and were repeated.";
+        cancels_repeated: u64 = counter "ringroad_cancels_repeated_total", "", "Cancels that did not find their request although it had not ended, and were repeated.";
         mail_batches: u64 = counter "ringroad_mesh_received_total", "", "Batches that arrived from other workers.";
         mail_refused: u64 = counter "ringroad_mesh_refused_total", "", "Batches that a full inbox sent back.";
         radio_read_bytes: u64 = counter "ringroad_radio_read_bytes_total", "bytes", "Bytes read from the radio modem.";

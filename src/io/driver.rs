@@ -174,9 +174,9 @@ impl<C: Core> Pump<C> {
                 self.hands.receive(conn)?;
             }
         }
-        for conn in std::mem::take(&mut self.hands.to_cancel_again) {
+        for (op, conn) in std::mem::take(&mut self.hands.to_cancel_again) {
             self.hands.counts.cancels_repeated += 1;
-            self.hands.cancel(conn)?;
+            self.hands.ring.cancel(op, conn)?;
         }
         self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
             Listening::Paused(listener, at) if self.hands.descriptor_freed || now.mono_ms >= at => {

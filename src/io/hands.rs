@@ -66,8 +66,8 @@ pub(crate) struct Hands<M> {
     pub(crate) counts: ShellCounters,
     /// Connections whose receive ended for want of buffers, longest first.
     pub(crate) starved: VecDeque<ConnId>,
-    /// Released connections whose request was changing hands when it was cancelled.
-    pub(crate) to_cancel_again: Vec<ConnId>,
+    /// Requests that were not found when they were cancelled, and whose last completion has not come either.
+    pub(crate) to_cancel_again: Vec<(Op, ConnId)>,
     pub(crate) aftermath: Vec<Aftermath<M>>,
     /// A descriptor was closed since the listener was looked at.
     pub(crate) descriptor_freed: bool,

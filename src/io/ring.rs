@@ -28,17 +28,42 @@ pub(crate) enum Op {
     Send,
     Writable,
     Connect,
-    Cancel,
     RadioReadable,
     RadioWritable,
+    CancelRecv,
+    CancelWritable,
+    CancelConnect,
+    CancelOther,
 }
 
 impl Op {
     fn of(user_data: u64) -> Option<Op> {
         use Op::*;
-        [Accept, Recv, Send, Writable, Connect, Cancel, RadioReadable, RadioWritable]
-            .into_iter()
-            .find(|op| *op as u64 == user_data >> 56)
+        const ALL: [Op; 11] = [
+            Accept,
+            Recv,
+            Send,
+            Writable,
+            Connect,
+            RadioReadable,
+            RadioWritable,
+            CancelRecv,
+            CancelWritable,
+            CancelConnect,
+            CancelOther,
+        ];
+        // They are numbered in this order, from 1.
+        ALL.get(((user_data >> 56) as usize).wrapping_sub(1)).copied()
+    }
+
+    /// What a cancel of this operation is.
+    fn cancel(self) -> Op {
+        match self {
+            Op::Recv => Op::CancelRecv,
+            Op::Writable => Op::CancelWritable,
+            Op::Connect => Op::CancelConnect,
+            _ => Op::CancelOther,
+        }
     }
 
     /// Operation (8 bits), generation (24), index (32).
@@ -175,10 +200,10 @@ impl DataRing {
     }
 
     /// Asks a request to end. Its last completion still comes. The answer to the cancel itself comes only if there was
-    /// nothing to cancel, as an [`Op::Cancel`] of the same connection.
+    /// nothing to cancel, as an `Op::Cancel…` of the same connection.
     pub(crate) fn cancel(&mut self, op: Op, conn: ConnId) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(op.tag(conn)).build();
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Op::Cancel.tag(conn)))
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(op.cancel().tag(conn)))
     }
 
     /// Asks the accept to end.
@@ -189,7 +214,7 @@ impl DataRing {
     /// Asks everything to end.
     pub(crate) fn cancel_everything(&mut self) -> io::Result<()> {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Op::Cancel.tag(NOBODY)))
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Op::CancelOther.tag(NOBODY)))
     }
 
     /// Sends, and leaves in `unsent` the sends of which the kernel took a part or nothing: position and result.

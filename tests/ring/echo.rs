@@ -187,7 +187,10 @@ impl Core for Echo {
             if given_up || peer.leaving || (peer.ended && said_all) {
                 peer.open = false;
                 self.open -= 1;
-                self.finished.push(conn);
+                // One that is given up gets no farewell: its peer learns of it only if the shell really closes.
+                if !given_up {
+                    self.finished.push(conn);
+                }
                 self.released.push(conn);
             }
         }

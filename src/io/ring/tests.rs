@@ -30,6 +30,18 @@ fn send_all(ring: &mut DataRing, sends: &[(u32, &TcpStream, &[u8])]) -> Vec<(u32
 }
 
 #[test]
+fn a_tag_holds_operation_generation_and_index() {
+    for (number, op) in (1..).map_while(|number| Some((number, Op::of(number << 56)?))) {
+        assert_eq!(op as u64, number);
+        let conn = ConnId { index: u32::MAX - 1, generation: 0x00ab_cdef };
+        let completion = Completion { user_data: op.tag(conn), result: 0, flags: 0 };
+        assert_eq!((completion.op(), completion.conn()), (Some(op), conn));
+    }
+    assert_eq!(Op::of(Op::CancelOther.tag(NOBODY)), Some(Op::CancelOther));
+    assert_eq!(Op::of(0), None);
+}
+
+#[test]
 fn a_send_that_was_taken_whole_is_not_reported() {
     let (mut ring, _wake) = ring(8, 16);
     let (server, mut client) = pair();
@@ -128,7 +140,7 @@ fn a_cancelled_receive_says_so_and_a_cancel_of_nothing_too() {
     ring.cancel(Op::Recv, ConnId { index: 0, generation: 2 }).unwrap();
     ring.harvest(1000).unwrap();
     let missed = ring.next_completion().unwrap();
-    assert_eq!((missed.op(), missed.result), (Some(Op::Cancel), -libc::ENOENT));
+    assert_eq!((missed.op(), missed.result), (Some(Op::CancelRecv), -libc::ENOENT));
     ring.cancel(Op::Recv, conn).unwrap();
     ring.harvest(1000).unwrap();
     let last = ring.next_completion().unwrap();
