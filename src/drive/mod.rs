@@ -3,6 +3,7 @@
 pub mod dice;
 pub mod iso8601;
 pub mod latency;
+pub mod owed;
 pub mod roam;
 pub mod trace;
 

@@ -74,7 +74,7 @@ fn the_hour_of_austin() {
     let trace = Trace::read(&include_bytes!("../../../data/austin-hour.csv.gz")[..]).unwrap();
     assert_eq!(trace.vehicles.len(), 261);
     assert_eq!(trace.rows + trace.dirt.skipped(), 9_256);
-    assert_eq!(trace.dirt, Dirt { duplicate: 1, out_of_order: 16, ..Dirt::default() });
+    assert_eq!(trace.dirt, Dirt { duplicate: 1, out_of_order: 100, ..Dirt::default() });
     let (first, last) = trace.span_ms();
     assert_eq!((last - first) / 60_000, 63);
 }
