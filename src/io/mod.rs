@@ -1,1 +1,29 @@
-//! io
+//! The shell: threads, sockets, the data ring, the clock, signals. It runs any [`Core`](crate::turn::Core) and knows
+//! none.
+//!
+//! monoio runs each worker's thread and its timers; the client sockets of a worker live on an io_uring of our own, the
+//! *data ring*, because one multishot receive per connection out of shared buffers costs neither task nor future nor
+//! buffer per connection. An eventfd joins the two: it is registered with the data ring, other workers and [`Running`]
+//! write it too, and monoio waits for nothing else.
+//!
+//! - [`threads`]: listeners, one pinned thread per worker, start and stop.
+//! - `driver`: the pump, what one worker does; `hands`: how it carries out what a core wants.
+//! - `ring`, `buffers`, `sockets`: the data ring, its receive buffers, and who is on it.
+//! - `mesh`: inboxes between workers; the only file with locks and atomics.
+//! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
+
+mod buffers;
+mod clock;
+pub mod counters;
+mod driver;
+mod hands;
+mod mesh;
+pub mod probe;
+pub mod radio;
+mod ring;
+pub mod signals;
+mod sockets;
+pub mod threads;
+
+pub use probe::Unavailable;
+pub use threads::{Failed, Options, Running, StartError, start};

@@ -1,0 +1,415 @@
+//! The pump: what one worker does, again and again.
+//!
+//! Wait for the eventfd or the next deadline. Then, in rounds: take the mail, enter the data ring, hand the completions
+//! to the core, carry out its turns. When nothing is left, or the budget is spent, monoio gets its turn; what is left
+//! over continues behind it, because the pump then writes its own eventfd. It never wakes its own task: under monoio
+//! 0.2.4 a task that does stops all I/O of its thread.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use monoio::net::UnixStream;
+
+use super::clock::Clock;
+use super::hands::{Aftermath, Hands, Listening, peer};
+use super::mesh::{Switch, Wake};
+use super::ring::{Completion, Op};
+use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, RUNNING, STARVED};
+use crate::limits;
+use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
+
+/// One worker: a core, its hands, and what moves them.
+pub(crate) struct Pump<C: Core> {
+    core: C,
+    hands: Hands<C::Mail>,
+    clock: Clock,
+    wake: Wake,
+    switch: Arc<Switch>,
+    taken: VecDeque<(ShardId, C::Mail)>,
+    /// When (`mono_ms`) a core that was told to stop has had its time.
+    stop_by: Option<u64>,
+    /// Not before this (`mono_ms`) is the next warning about the listener logged.
+    warn_at: u64,
+}
+
+impl<C: Core> Pump<C> {
+    pub(crate) fn new(core: C, hands: Hands<C::Mail>, clock: Clock, wake: Wake, switch: Arc<Switch>) -> Pump<C> {
+        Pump { core, hands, clock, wake, switch, taken: VecDeque::new(), stop_by: None, warn_at: 0 }
+    }
+
+    /// Runs until the worker was stopped and everything is closed.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        // monoio has no type for an eventfd. It only ever polls this one, and to a poll all descriptors are alike.
+        let wakes = UnixStream::from_std(self.wake.as_fd().try_clone_to_owned()?.into())?;
+        if let Listening::On(listener) = &self.hands.listening {
+            self.hands.ring.accept(listener.as_fd())?;
+        }
+        if let Some(radio) = &mut self.hands.radio {
+            radio.listen(&mut self.hands.ring)?;
+        }
+        while !self.pump()? {
+            // The poll outlives any number of deadlines; only a wake uses it up.
+            let mut woken = pin!(wakes.readable(false));
+            loop {
+                let wait = self.next_deadline().map(|at| at.saturating_sub(self.clock.now().mono_ms));
+                if wait == Some(0) {
+                    self.wake.wake();
+                }
+                match wait.filter(|wait| *wait > 0) {
+                    None => break woken.as_mut().await?,
+                    Some(wait) => {
+                        let sleep = pin!(monoio::time::sleep(Duration::from_millis(wait)));
+                        if let Some(woken) = first(woken.as_mut(), sleep).await {
+                            break woken?;
+                        }
+                    }
+                }
+                if self.pump()? {
+                    return self.quiesce();
+                }
+            }
+        }
+        self.quiesce()
+    }
+
+    /// One run. True: the worker is done.
+    fn pump(&mut self) -> io::Result<bool> {
+        self.hands.ring.keep_quiet();
+        self.wake.clear();
+        self.hands.counts.pumps += 1;
+        let mut budget = limits::PUMP_COMPLETIONS_MAX;
+        let mut idle = false;
+        for _ in 0..limits::PUMP_ROUNDS_MAX {
+            let now = self.clock.now();
+            self.heed_the_switch(now)?;
+            self.take_mail(now);
+            self.hands.ring.harvest(budget)?;
+            while budget > 0 && let Some(completion) = self.hands.ring.next_completion() {
+                budget -= 1;
+                self.complete(now, completion)?;
+            }
+            self.resume(now)?;
+            let more_turns = self.turns(now)?;
+            self.hands.ring.submit()?;
+            idle = !more_turns && self.hands.is_idle();
+            if idle || budget == 0 {
+                break;
+            }
+        }
+        self.hands.counts.cq_overflows = self.hands.ring.overflows();
+        self.hands.ring.ring_again();
+        if !idle || !self.hands.is_idle() {
+            self.hands.counts.budgets_spent += 1;
+            self.wake.wake();
+        }
+        self.core.counters().shell.clone_from(&self.hands.counts);
+        Ok(self.is_done())
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let retry = match self.hands.listening {
+            Listening::Paused(_, at) => Some(at),
+            _ => None,
+        };
+        let reopen = self.hands.radio.as_ref().and_then(|radio| radio.reopen_at());
+        [self.core.next_deadline(), retry, reopen, self.stop_by].into_iter().flatten().min()
+    }
+
+    fn is_done(&self) -> bool {
+        let Some(stop_by) = self.stop_by else { return false };
+        let closed = self.hands.sockets.live() == 0 && matches!(self.hands.listening, Listening::Off);
+        (closed && self.core.is_stopped()) || self.clock.now().mono_ms >= stop_by
+    }
+
+    fn heed_the_switch(&mut self, now: Now) -> io::Result<()> {
+        if self.hands.stopping || !self.switch.is_stopped() {
+            return Ok(());
+        }
+        self.hands.stopping = true;
+        self.stop_by = Some(now.mono_ms + limits::STOP_MS_MAX);
+        self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
+            Listening::On(listener) => {
+                self.hands.ring.cancel_accept()?;
+                Listening::Closing { _listener: listener }
+            }
+            _ => Listening::Off,
+        };
+        let connecting = |conn: &ConnId| self.hands.sockets.peek(*conn).is_some_and(|socket| socket.has(CONNECTING));
+        let connecting: Vec<_> = self.hands.sockets.ids().filter(connecting).collect();
+        for conn in connecting {
+            self.hands.cancel(conn)?;
+        }
+        self.core.handle(now, Input::Stop);
+        Ok(())
+    }
+
+    fn take_mail(&mut self, now: Now) {
+        self.hands.mesh.take(&mut self.taken);
+        for (from, mail) in self.taken.drain(..) {
+            self.hands.counts.mail_batches += 1;
+            self.core.handle(now, Input::Mail { from, mail });
+        }
+    }
+
+    fn complete(&mut self, now: Now, completion: Completion) -> io::Result<()> {
+        let conn = completion.conn();
+        match completion.op() {
+            Some(Op::Recv) => self.received(now, completion),
+            Some(Op::Accept) => self.accepted(now, completion),
+            Some(Op::Writable) => self.writable(now, conn),
+            Some(Op::Connect) => self.connected(now, conn, completion.result),
+            Some(Op::Cancel) => {
+                let runs = |socket: &super::sockets::Socket| socket.has(RUNNING);
+                if completion.result == -libc::ENOENT && self.hands.sockets.peek(conn).is_some_and(runs) {
+                    self.hands.to_cancel_again.push(conn);
+                }
+                Ok(())
+            }
+            Some(Op::RadioReadable) => {
+                let Some(radio) = &mut self.hands.radio else { return Ok(()) };
+                let heard = |bytes: &[u8]| self.core.handle(now, Input::Radio { bytes });
+                radio.read(now.mono_ms, heard, &mut self.hands.ring, &mut self.hands.counts)
+            }
+            Some(Op::RadioWritable) => match &mut self.hands.radio {
+                Some(radio) => radio.resume(&mut self.hands.ring, &mut self.hands.counts),
+                None => Ok(()),
+            },
+            Some(Op::Send) | None => {
+                debug_assert!(false, "{completion:?} belongs to nobody");
+                Ok(())
+            }
+        }
+    }
+
+    fn received(&mut self, now: Now, completion: Completion) -> io::Result<()> {
+        let conn = completion.conn();
+        let socket = self.hands.sockets.find(conn);
+        debug_assert!(socket.is_some(), "{completion:?} is for a connection that is gone");
+        let wanted = socket.is_some_and(|socket| {
+            if !completion.more() {
+                socket.clear(RECV);
+            }
+            !socket.has(ENDED | RELEASED)
+        });
+        if let Some(id) = completion.buffer() {
+            if completion.result > 0 && wanted {
+                self.hands.counts.recvs += 1;
+                self.hands.counts.recv_bytes += completion.result as u64;
+                let bytes = self.hands.ring.buffers.bytes_mut(id, completion.result as usize);
+                self.core.handle(now, Input::Bytes { conn, bytes });
+            }
+            self.hands.ring.buffers.give_back(id);
+        }
+        if completion.more() {
+            return Ok(());
+        }
+        match (-completion.result, wanted) {
+            (libc::ENOBUFS, _) => {
+                self.hands.counts.buffers_exhausted += 1;
+                if let Some(socket) = self.hands.sockets.find(conn).filter(|socket| !socket.has(RELEASED | ENDED)) {
+                    socket.set(STARVED);
+                    self.hands.starved.push_back(conn);
+                }
+            }
+            (0, true) => self.end(now, conn, Ended::Eof),
+            // It ended because the completion queue was full, or for want of memory; the connection is well.
+            (..=-1 | libc::ECANCELED | libc::EAGAIN | libc::EINTR | libc::ENOMEM, true) => self.hands.receive(conn)?,
+            (_, true) => self.end(now, conn, Ended::Reset),
+            (_, false) => {}
+        }
+        self.hands.close_if_done(conn);
+        Ok(())
+    }
+
+    fn accepted(&mut self, now: Now, completion: Completion) -> io::Result<()> {
+        let ended = !completion.more();
+        let accepted = completion.into_accepted();
+        if ended {
+            self.accept_again(now, accepted.as_ref().err().copied())?;
+        }
+        match accepted.map_err(|_| ()).and_then(|fd| Ok((peer(&fd).map_err(|_| ())?, fd))) {
+            Ok(_) if self.hands.stopping => {}
+            Ok((peer, fd)) => {
+                self.hands.counts.accepts += 1;
+                let conn = self.hands.sockets.insert(Some(fd));
+                self.core.handle(now, Input::Opened { conn, peer });
+                self.hands.receive(conn)?;
+            }
+            Err(()) if self.hands.stopping => {}
+            Err(()) => self.hands.counts.accept_errors += 1,
+        }
+        Ok(())
+    }
+
+    /// The accept has ended, for an error or without one.
+    fn accept_again(&mut self, now: Now, error: Option<i32>) -> io::Result<()> {
+        self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
+            Listening::On(listener) => match error {
+                // accept(2): the error may be that of the connection, not of the listener.
+                None | Some(libc::ECONNABORTED | libc::EPROTO | libc::EAGAIN | libc::EINTR | libc::ECANCELED) => {
+                    self.hands.ring.accept(listener.as_fd())?;
+                    Listening::On(listener)
+                }
+                // No descriptor, no memory, or something unforeseen: it would only fail again at once.
+                Some(error) => {
+                    if now.mono_ms >= self.warn_at {
+                        self.warn_at = now.mono_ms + limits::WARN_MS;
+                        let error = io::Error::from_raw_os_error(error);
+                        tracing::warn!(%error, "new connections have to wait");
+                    }
+                    self.hands.descriptor_freed = false;
+                    Listening::Paused(listener, now.mono_ms + limits::ACCEPT_RETRY_MS)
+                }
+            },
+            // Closing, or off already.
+            _ => Listening::Off,
+        };
+        Ok(())
+    }
+
+    fn writable(&mut self, now: Now, conn: ConnId) -> io::Result<()> {
+        let Some(socket) = self.hands.sockets.find(conn) else { return Ok(()) };
+        socket.clear(BLOCKED);
+        if socket.has(RELEASED) {
+            self.hands.close_if_done(conn);
+        } else {
+            // Broken is writable too: the next send tells.
+            self.core.handle(now, Input::Writable { conn });
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, now: Now, conn: ConnId, result: i32) -> io::Result<()> {
+        let Some(socket) = self.hands.sockets.find(conn) else { return Ok(()) };
+        socket.clear(CONNECTING);
+        match (result, self.hands.target) {
+            (0.., Some(target)) => {
+                self.hands.counts.connects += 1;
+                self.core.handle(now, Input::Opened { conn, peer: target.ip() });
+                self.hands.receive(conn)
+            }
+            _ => {
+                self.connect_failed(now, conn);
+                Ok(())
+            }
+        }
+    }
+
+    /// The core never knew this connection, so it is not the core that forgets it.
+    fn connect_failed(&mut self, now: Now, conn: ConnId) {
+        self.hands.counts.connects_failed += 1;
+        self.hands.forget(conn);
+        self.core.handle(now, Input::Ended { conn, how: Ended::ConnectFailed });
+    }
+
+    fn end(&mut self, now: Now, conn: ConnId, how: Ended) {
+        if let Some(socket) = self.hands.sockets.find(conn)
+            && !socket.has(ENDED | RELEASED)
+        {
+            socket.set(ENDED);
+            self.core.handle(now, Input::Ended { conn, how });
+        }
+    }
+
+    /// Starts again what had to wait.
+    fn resume(&mut self, now: Now) -> io::Result<()> {
+        // Every buffer that was in a completion is back by now. More receives than there are buffers would only end
+        // again at once; the others go first in the next round.
+        for _ in 0..self.hands.starved.len().min(self.hands.ring.buffers.count()) {
+            if let Some(conn) = self.hands.starved.pop_front()
+                && self.hands.sockets.peek(conn).is_some_and(|socket| socket.has(STARVED))
+            {
+                self.hands.receive(conn)?;
+            }
+        }
+        for conn in std::mem::take(&mut self.hands.to_cancel_again) {
+            self.hands.counts.cancels_repeated += 1;
+            self.hands.cancel(conn)?;
+        }
+        self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
+            Listening::Paused(listener, at) if self.hands.descriptor_freed || now.mono_ms >= at => {
+                self.hands.ring.accept(listener.as_fd())?;
+                Listening::On(listener)
+            }
+            other => other,
+        };
+        match &mut self.hands.radio {
+            Some(radio) => radio.reopen_if_due(now.mono_ms, &mut self.hands.ring),
+            None => Ok(()),
+        }
+    }
+
+    /// Carries out the core's turns. True: it has more than fit into a round.
+    fn turns(&mut self, now: Now) -> io::Result<bool> {
+        for _ in 0..limits::ROUND_TURNS_MAX {
+            let Some(turn) = self.core.poll_turn(now) else { return Ok(false) };
+            self.hands.carry_out(turn)?;
+            self.tell(now);
+        }
+        Ok(true)
+    }
+
+    /// Tells the core what became of its turn.
+    fn tell(&mut self, now: Now) {
+        let mut aftermath = std::mem::take(&mut self.hands.aftermath);
+        for what in aftermath.drain(..) {
+            match what {
+                Aftermath::Blocked { conn, store, start, end } => {
+                    if self.hands.sockets.peek(conn).is_some_and(|socket| !socket.has(RELEASED)) {
+                        let rest = self.hands.rest(store, start, end);
+                        self.core.handle(now, Input::Blocked { conn, rest });
+                    }
+                }
+                Aftermath::Broken(conn) => self.end(now, conn, Ended::Reset),
+                Aftermath::ConnectFailed(conn) => self.connect_failed(now, conn),
+                Aftermath::MailRefused(to, mail) => self.core.handle(now, Input::MailRefused { to, mail }),
+            }
+        }
+        self.hands.aftermath = aftermath;
+    }
+
+    /// Ends what still runs, so that the buffers can go. After an orderly stop there is nothing.
+    fn quiesce(&mut self) -> io::Result<()> {
+        let give_up_at = self.clock.now().mono_ms + limits::QUIESCE_MS_MAX;
+        self.hands.ring.cancel_everything()?;
+        loop {
+            self.hands.ring.harvest(usize::MAX)?;
+            while let Some(completion) = self.hands.ring.next_completion() {
+                if let Some(socket) = self.hands.sockets.find(completion.conn())
+                    && !completion.more()
+                {
+                    match completion.op() {
+                        Some(Op::Recv) => socket.clear(RECV),
+                        Some(Op::Writable) => socket.clear(BLOCKED),
+                        Some(Op::Connect) => socket.clear(CONNECTING),
+                        _ => {}
+                    }
+                }
+                // A descriptor that an accept still made closes here.
+                drop(completion.into_accepted());
+            }
+            let running = |conn: ConnId| self.hands.sockets.peek(conn).is_some_and(|socket| socket.has(RUNNING));
+            if !self.hands.sockets.ids().any(running) || self.clock.now().mono_ms >= give_up_at {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Waits for either; `Some` if the first one came first.
+async fn first<A: Future, B: Future>(mut a: Pin<&mut A>, mut b: Pin<&mut B>) -> Option<A::Output> {
+    poll_fn(|context| {
+        if let Poll::Ready(output) = a.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        b.as_mut().poll(context).map(|_| None)
+    })
+    .await
+}

@@ -1,0 +1,323 @@
+//! How a worker carries out what its core wants: one turn at a time, each in full.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Socket2, Type};
+
+use super::counters::ShellCounters;
+use super::mesh::Mesh;
+use super::radio::Radio;
+use super::ring::{DataRing, Op};
+use super::sockets::{BLOCKED, CONNECTING, FINISHING, RECV, RELEASED, RUNNING, STARVED, Sockets};
+use crate::limits;
+use crate::turn::{ConnId, ShardId, Store, Turn};
+
+/// What the listener of a worker is doing.
+pub(crate) enum Listening {
+    /// There is none, or no more.
+    Off,
+    /// A multishot accept is running.
+    On(OwnedFd),
+    /// No descriptor was left. Goes on when one of ours is closed, or at this time (`mono_ms`).
+    Paused(OwnedFd, u64),
+    /// The accept was told to end; until it has, the descriptor stays.
+    Closing { _listener: OwnedFd },
+}
+
+/// What a core is told once the turn it happened in does not borrow from it any more.
+pub(crate) enum Aftermath<M> {
+    Blocked { conn: ConnId, store: Store, start: u32, end: u32 },
+    Broken(ConnId),
+    ConnectFailed(ConnId),
+    MailRefused(ShardId, M),
+}
+
+/// A copy of the part of a store that holds all of a turn's unsent bytes in it. One copy for all of them, because
+/// thousands of connections may be behind in the same log.
+#[derive(Default)]
+struct Rests {
+    bytes: Vec<u8>,
+    /// Where `bytes` begins in its store.
+    start: u32,
+}
+
+impl Rests {
+    fn cover(&mut self, store: &[u8], range: Option<(u32, u32)>) {
+        self.bytes.clear();
+        self.bytes.shrink_to(limits::REST_BYTES_KEPT_MAX);
+        if let Some((start, end)) = range {
+            self.start = start;
+            self.bytes.extend_from_slice(&store[start as usize..end as usize]);
+        }
+    }
+}
+
+/// Everything that a worker has and its core has not.
+pub(crate) struct Hands<M> {
+    pub(crate) ring: DataRing,
+    pub(crate) sockets: Sockets,
+    pub(crate) listening: Listening,
+    pub(crate) target: Option<SocketAddr>,
+    pub(crate) mesh: Mesh<M>,
+    pub(crate) radio: Option<Radio>,
+    pub(crate) counts: ShellCounters,
+    /// Connections whose receive ended for want of buffers, longest first.
+    pub(crate) starved: VecDeque<ConnId>,
+    /// Released connections whose request was changing hands when it was cancelled.
+    pub(crate) to_cancel_again: Vec<ConnId>,
+    pub(crate) aftermath: Vec<Aftermath<M>>,
+    /// A descriptor was closed since the listener was looked at.
+    pub(crate) descriptor_freed: bool,
+    pub(crate) stopping: bool,
+    unsent: Vec<(u32, i32)>,
+    arena_rests: Rests,
+    log_rests: Rests,
+    /// Connections with [`FINISHING`].
+    finishing: usize,
+}
+
+impl<M> Hands<M> {
+    pub(crate) fn new(ring: DataRing, mesh: Mesh<M>) -> Hands<M> {
+        Hands {
+            ring,
+            sockets: Sockets::default(),
+            listening: Listening::Off,
+            target: None,
+            mesh,
+            radio: None,
+            counts: ShellCounters::default(),
+            starved: VecDeque::new(),
+            to_cancel_again: Vec::new(),
+            aftermath: Vec::new(),
+            descriptor_freed: false,
+            stopping: false,
+            unsent: Vec::new(),
+            arena_rests: Rests::default(),
+            log_rests: Rests::default(),
+            finishing: 0,
+        }
+    }
+
+    /// Whether nothing is left to do before something happens.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.starved.is_empty() && self.to_cancel_again.is_empty() && self.ring.is_idle()
+    }
+
+    /// Carries out one turn, in the order of its fields. What there is to tell the core lies in `aftermath` then.
+    pub(crate) fn carry_out(&mut self, turn: Turn<'_, M>) -> io::Result<()> {
+        self.counts.turns += 1;
+        if !turn.sends.is_empty() {
+            self.send(&turn)?;
+        }
+        for &conn in turn.finished {
+            self.finish(conn);
+        }
+        for &conn in turn.released {
+            self.release(conn)?;
+        }
+        if !turn.mail.is_empty() {
+            let (aftermath, counts) = (&mut self.aftermath, &mut self.counts);
+            self.mesh.post(turn.mail, |to, mail| {
+                counts.mail_refused += 1;
+                aftermath.push(Aftermath::MailRefused(to, mail));
+            });
+        }
+        if !turn.radio.is_empty() {
+            match &mut self.radio {
+                Some(radio) => radio.write(turn.radio, &mut self.ring, &mut self.counts)?,
+                None => self.counts.radio_bytes_shed += turn.radio.len() as u64,
+            }
+        }
+        if turn.connects > 0 {
+            self.connect(turn.connects)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, turn: &Turn<'_, M>) -> io::Result<()> {
+        let sockets = &self.sockets;
+        let (mut sends, mut bytes) = (0, 0);
+        let takers = (0..).zip(turn.sends).filter_map(|(position, send)| {
+            let socket = sockets.peek(send.conn).filter(|socket| !socket.has(RELEASED | CONNECTING));
+            debug_assert!(socket.is_some(), "a send to {:?}, which is not open", send.conn);
+            let socket = socket?;
+            // Bytes that overtake the rest of an earlier send would corrupt the stream.
+            debug_assert!(!socket.has(BLOCKED), "a send to {:?}, which is blocked", send.conn);
+            let fd = socket.fd().filter(|_| !socket.has(BLOCKED))?;
+            sends += 1;
+            bytes += u64::from(send.len);
+            Some((position, fd, turn.bytes(send)))
+        });
+        let mut unsent = std::mem::take(&mut self.unsent);
+        self.ring.send_all(takers, &mut unsent)?;
+        self.counts.sends += sends;
+        self.counts.sent_bytes += bytes;
+        let (mut in_arena, mut in_log) = (None, None);
+        for &(position, result) in &unsent {
+            let send = &turn.sends[position as usize];
+            let taken = match -result {
+                ..=0 => result as u32,
+                libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => 0,
+                _ => {
+                    self.counts.sends_failed += 1;
+                    self.counts.sent_bytes -= u64::from(send.len);
+                    self.aftermath.push(Aftermath::Broken(send.conn));
+                    continue;
+                }
+            };
+            let (start, end) = (send.start + taken, send.start + send.len);
+            self.counts.sent_bytes -= u64::from(end - start);
+            self.block(send.conn)?;
+            self.aftermath.push(Aftermath::Blocked { conn: send.conn, store: send.store, start, end });
+            let range = if send.store == Store::Log { &mut in_log } else { &mut in_arena };
+            let (first, last) = range.unwrap_or((start, end));
+            *range = Some((first.min(start), last.max(end)));
+        }
+        self.unsent = unsent;
+        self.arena_rests.cover(turn.arena, in_arena);
+        self.log_rests.cover(turn.log, in_log);
+        if self.finishing > 0 {
+            for send in turn.sends {
+                self.finish_if_due(send.conn);
+            }
+        }
+        Ok(())
+    }
+
+    /// The unsent bytes that an [`Aftermath::Blocked`] is about.
+    pub(crate) fn rest(&self, store: Store, start: u32, end: u32) -> &[u8] {
+        let rests = if store == Store::Log { &self.log_rests } else { &self.arena_rests };
+        &rests.bytes[(start - rests.start) as usize..(end - rests.start) as usize]
+    }
+
+    fn block(&mut self, conn: ConnId) -> io::Result<()> {
+        self.counts.sends_blocked += 1;
+        let Some(socket) = self.sockets.find(conn) else { return Ok(()) };
+        socket.set(BLOCKED);
+        match socket.fd() {
+            Some(fd) => self.ring.writable(fd, conn),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, conn: ConnId) {
+        let Some(socket) = self.sockets.find(conn) else { return };
+        if socket.has(BLOCKED) {
+            // The core still has bytes to send; the shut comes behind them.
+            if !socket.has(FINISHING) {
+                socket.set(FINISHING);
+                self.finishing += 1;
+            }
+        } else {
+            shut(socket.fd());
+        }
+    }
+
+    fn finish_if_due(&mut self, conn: ConnId) {
+        if let Some(socket) = self.sockets.find(conn)
+            && socket.has(FINISHING)
+            && !socket.has(BLOCKED)
+        {
+            socket.clear(FINISHING);
+            self.finishing -= 1;
+            shut(socket.fd());
+        }
+    }
+
+    /// Gives a connection up. An id that is stale already stays so: a connect that failed is forgotten by the shell.
+    fn release(&mut self, conn: ConnId) -> io::Result<()> {
+        let Some(socket) = self.sockets.find(conn) else { return Ok(()) };
+        debug_assert!(!socket.has(RELEASED), "{conn:?} was released twice");
+        socket.set(RELEASED);
+        self.cancel(conn)?;
+        self.close_if_done(conn);
+        Ok(())
+    }
+
+    /// Asks everything that runs for a connection to end.
+    pub(crate) fn cancel(&mut self, conn: ConnId) -> io::Result<()> {
+        let Some(socket) = self.sockets.peek(conn) else { return Ok(()) };
+        for (flag, op) in [(RECV, Op::Recv), (BLOCKED, Op::Writable), (CONNECTING, Op::Connect)] {
+            if socket.has(flag) {
+                self.ring.cancel(op, conn)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a released connection once nothing refers to its descriptor.
+    pub(crate) fn close_if_done(&mut self, conn: ConnId) {
+        if self.sockets.peek(conn).is_some_and(|socket| socket.has(RELEASED) && !socket.has(RUNNING)) {
+            self.forget(conn);
+        }
+    }
+
+    /// Closes a connection about which nothing is under way.
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        if self.sockets.peek(conn).is_some_and(|socket| socket.has(FINISHING)) {
+            self.finishing -= 1;
+        }
+        drop(self.sockets.remove(conn));
+        self.counts.closes += 1;
+        self.descriptor_freed = true;
+    }
+
+    /// Starts the receive of a connection, unless it may not or need not be started.
+    pub(crate) fn receive(&mut self, conn: ConnId) -> io::Result<()> {
+        let Some(socket) = self.sockets.find(conn) else { return Ok(()) };
+        if socket.has(RELEASED | RECV) {
+            return Ok(());
+        }
+        socket.clear(STARVED);
+        socket.set(RECV);
+        match socket.fd() {
+            Some(fd) => self.ring.recv(fd, conn),
+            None => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, count: u32) -> io::Result<()> {
+        let mut begun = Vec::new();
+        for _ in 0..count {
+            let fd = self.target.filter(|_| !self.stopping).and_then(|target| dial(&target).ok());
+            let dialled = fd.is_some();
+            let conn = self.sockets.insert(fd);
+            if dialled {
+                self.sockets.find(conn).expect("just inserted").set(CONNECTING);
+                begun.push(conn);
+            } else {
+                self.aftermath.push(Aftermath::ConnectFailed(conn));
+            }
+        }
+        let Some(target) = self.target else { return Ok(()) };
+        let sockets = &self.sockets;
+        let begun = begun.iter().filter_map(|&conn| Some((conn, sockets.peek(conn)?.fd()?)));
+        self.ring.connect_all(begun, &SockAddr::from(target))
+    }
+}
+
+/// A socket that is about to be connected.
+fn dial(target: &SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket2::new(Domain::for_address(*target), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+fn shut(fd: Option<BorrowedFd<'_>>) {
+    if let Some(fd) = fd {
+        // A peer that has gone already has nothing to be told.
+        let _ = SockRef::from(&fd).shutdown(Shutdown::Write);
+    }
+}
+
+/// The other end of an accepted socket. An error: it has gone again.
+pub(crate) fn peer(fd: &OwnedFd) -> io::Result<IpAddr> {
+    let address = SockRef::from(fd).peer_addr()?;
+    Ok(match address.as_socket() {
+        Some(address) => address.ip().to_canonical(),
+        None => Ipv4Addr::UNSPECIFIED.into(),
+    })
+}

@@ -1,0 +1,489 @@
+//! The data ring: the io_uring on which all client sockets of a worker live.
+//!
+//! The ring is created `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does nothing on its own, it only notes that there is
+//! something to do and writes the registered eventfd. An enter with GETEVENTS then does it. One such enter works
+//! through about twenty notes and leaves the rest (`TASKRUN_FLAG` tells), so [`DataRing::harvest`] repeats it.
+//!
+//! While the pump runs the eventfd is switched off: it would only tell the worker to do what it is doing.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use socket2::SockAddr;
+
+use super::buffers::{self, Buffers};
+use crate::turn::ConnId;
+
+/// What a completion is about: the first eight bits of its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Op {
+    Accept = 1,
+    Recv,
+    Send,
+    Writable,
+    Connect,
+    Cancel,
+    RadioReadable,
+    RadioWritable,
+}
+
+impl Op {
+    fn of(user_data: u64) -> Option<Op> {
+        use Op::*;
+        [Accept, Recv, Send, Writable, Connect, Cancel, RadioReadable, RadioWritable]
+            .into_iter()
+            .find(|op| *op as u64 == user_data >> 56)
+    }
+
+    /// Operation (8 bits), generation (24), index (32).
+    fn tag(self, conn: ConnId) -> u64 {
+        (self as u64) << 56 | u64::from(conn.generation & 0x00ff_ffff) << 32 | u64::from(conn.index)
+    }
+}
+
+/// For requests that concern no connection.
+const NOBODY: ConnId = ConnId { index: 0, generation: 0 };
+
+/// A completion, as it came. Not to be copied: it may own a descriptor or a buffer.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    user_data: u64,
+    /// What the system call would have answered: a count, a descriptor, or a negated error number.
+    pub(crate) result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    pub(crate) fn op(&self) -> Option<Op> {
+        Op::of(self.user_data)
+    }
+
+    pub(crate) fn conn(&self) -> ConnId {
+        ConnId { index: self.user_data as u32, generation: (self.user_data >> 32) as u32 & 0x00ff_ffff }
+    }
+
+    /// Whether the request goes on. Without it a multishot has ended, for whatever reason, and has to be started anew.
+    pub(crate) fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The receive buffer that the kernel picked.
+    pub(crate) fn buffer(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+
+    /// The descriptor that an accept made.
+    pub(crate) fn into_accepted(self) -> Result<OwnedFd, i32> {
+        if self.op() != Some(Op::Accept) || self.result < 0 {
+            return Err(-self.result);
+        }
+        // SAFETY: the kernel made this descriptor for this completion, completions are looked at once, and nobody else
+        // knows the number.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
+    }
+}
+
+/// Sizes of a data ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) sq_entries: u32,
+    pub(crate) cq_entries: u32,
+    pub(crate) buffers: u16,
+    pub(crate) buffer_bytes: u32,
+}
+
+/// An io_uring with its receive buffers. Used by the thread that made it and by no other.
+pub(crate) struct DataRing {
+    ring: IoUring,
+    pub(crate) buffers: Buffers,
+    /// Harvested, or found while a turn's sends were submitted; not looked at yet.
+    waiting: VecDeque<Completion>,
+    /// Sends of the running [`DataRing::send_all`] that the kernel did not take whole: position and result.
+    unsent: Vec<(u32, i32)>,
+    overflows: u64,
+}
+
+impl DataRing {
+    /// Creates the ring and its buffers. `wake` is written whenever the ring wants to be entered.
+    pub(crate) fn new(sizes: Sizes, wake: BorrowedFd<'_>) -> io::Result<DataRing> {
+        let ring = Self::builder().setup_cqsize(sizes.cq_entries).build(sizes.sq_entries)?;
+        ring.submitter().register_eventfd(wake.as_raw_fd())?;
+        let buffers = Buffers::register(&ring, sizes.buffers, sizes.buffer_bytes)?;
+        Ok(DataRing { ring, buffers, waiting: VecDeque::new(), unsent: Vec::new(), overflows: 0 })
+    }
+
+    /// The kind of ring that Ringroad needs; see [`super::probe`].
+    pub(crate) fn builder() -> io_uring::Builder {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
+        builder
+    }
+
+    /// Accepts until the completion without [`Completion::more`].
+    pub(crate) fn accept(&mut self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(Op::Accept.tag(NOBODY)))
+    }
+
+    /// Receives until the completion without [`Completion::more`].
+    pub(crate) fn recv(&mut self, fd: BorrowedFd<'_>, conn: ConnId) -> io::Result<()> {
+        let entry = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), buffers::GROUP).build();
+        self.push(entry.user_data(Op::Recv.tag(conn)))
+    }
+
+    /// One completion when the socket takes bytes again, or is broken.
+    pub(crate) fn writable(&mut self, fd: BorrowedFd<'_>, conn: ConnId) -> io::Result<()> {
+        self.poll(fd, libc::POLLOUT, Op::Writable.tag(conn))
+    }
+
+    /// One completion when the radio has bytes, or is gone.
+    pub(crate) fn radio_readable(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll(fd, libc::POLLIN, Op::RadioReadable.tag(NOBODY))
+    }
+
+    /// One completion when the radio takes bytes again.
+    pub(crate) fn radio_writable(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll(fd, libc::POLLOUT, Op::RadioWritable.tag(NOBODY))
+    }
+
+    fn poll(&mut self, fd: BorrowedFd<'_>, events: i16, user_data: u64) -> io::Result<()> {
+        self.push(opcode::PollAdd::new(Fd(fd.as_raw_fd()), events as u32).build().user_data(user_data))
+    }
+
+    /// Connects a socket. Submits: the kernel has copied the address when this returns.
+    pub(crate) fn connect_all<'a>(
+        &mut self,
+        sockets: impl Iterator<Item = (ConnId, BorrowedFd<'a>)>,
+        target: &SockAddr,
+    ) -> io::Result<()> {
+        for (conn, fd) in sockets {
+            let entry = opcode::Connect::new(Fd(fd.as_raw_fd()), target.as_ptr().cast(), target.len()).build();
+            self.push(entry.user_data(Op::Connect.tag(conn)))?;
+        }
+        self.submit()
+    }
+
+    /// Asks a request to end. Its last completion still comes. The answer to the cancel itself comes only if there was
+    /// nothing to cancel, as an [`Op::Cancel`] of the same connection.
+    pub(crate) fn cancel(&mut self, op: Op, conn: ConnId) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(op.tag(conn)).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Op::Cancel.tag(conn)))
+    }
+
+    /// Asks the accept to end.
+    pub(crate) fn cancel_accept(&mut self) -> io::Result<()> {
+        self.cancel(Op::Accept, NOBODY)
+    }
+
+    /// Asks everything to end.
+    pub(crate) fn cancel_everything(&mut self) -> io::Result<()> {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Op::Cancel.tag(NOBODY)))
+    }
+
+    /// Sends, and leaves in `unsent` the sends of which the kernel took a part or nothing: position and result.
+    ///
+    /// When this returns the kernel has no more use for any of the bytes, so the borrow may end. What that rests on, as
+    /// seen on 6.18 (tests below) and in its source:
+    /// - `MSG_DONTWAIT` makes the request REQ_F_NOWAIT, which io_uring neither polls for nor hands to a thread: the send
+    ///   ends inside the submit. A full socket is an EAGAIN that is in the completion queue when the submit returns.
+    /// - With `MSG_WAITALL` a short count is a failed request, so it is reported although successes are skipped. Without
+    ///   it a short count is a success, is skipped, and the stream is corrupt.
+    pub(crate) fn send_all<'a>(
+        &mut self,
+        sends: impl Iterator<Item = (u32, BorrowedFd<'a>, &'a [u8])>,
+        unsent: &mut Vec<(u32, i32)>,
+    ) -> io::Result<()> {
+        debug_assert!(self.unsent.is_empty());
+        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        for (position, fd, bytes) in sends {
+            let len = u32::try_from(bytes.len()).expect("a send is described by 32-bit numbers");
+            let entry = opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), len).flags(FLAGS).build();
+            let tag = Op::Send.tag(ConnId { index: position, generation: 0 });
+            self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(tag))?;
+        }
+        self.submit()?;
+        // Reports that did not fit into the completion queue are late, but not lost.
+        self.gather();
+        while self.ring.submission().cq_overflow() {
+            self.flush_overflow()?;
+        }
+        unsent.clear();
+        std::mem::swap(&mut self.unsent, unsent);
+        Ok(())
+    }
+
+    /// Submits what is queued and gathers completions until the kernel has none left or `enough` are waiting.
+    pub(crate) fn harvest(&mut self, enough: usize) -> io::Result<()> {
+        loop {
+            self.enter(EnterFlags::GETEVENTS)?;
+            self.gather();
+            while self.ring.submission().cq_overflow() {
+                self.flush_overflow()?;
+            }
+            if !self.ring.submission().taskrun() || self.waiting.len() >= enough {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next completion, oldest first.
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+        self.waiting.pop_front()
+    }
+
+    /// Submits what is queued.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { self.enter(EnterFlags::empty()) }
+    }
+
+    /// Times the completion queue was found overflowing.
+    pub(crate) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// Switches the eventfd off, until [`DataRing::ring_again`].
+    pub(crate) fn keep_quiet(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    /// Switches the eventfd on.
+    pub(crate) fn ring_again(&mut self) {
+        self.ring.completion().enable_eventfd();
+        // The kernel notes its work first and reads the switch second. This is the other half: the switch first, then
+        // `is_idle` reads the notes. One of the two sees the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether nothing waits, here or in the kernel.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        let (_, submission, completion) = self.ring.split();
+        let kernel_is_idle = completion.is_empty() && !submission.taskrun() && !submission.cq_overflow();
+        kernel_is_idle && submission.is_empty() && self.waiting.is_empty()
+    }
+
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        // SAFETY: a request refers to memory in three cases. Receives refer to `buffers`, which outlive the ring. Sends
+        // and connects refer to memory that their callers, `send_all` and `connect_all`, borrow until they have
+        // submitted. No descriptor is closed before the last completion of its requests.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, flags: EnterFlags) -> io::Result<()> {
+        self.buffers.publish();
+        loop {
+            let queued = self.ring.submission().len() as u32;
+            // SAFETY: `queued` entries are in the submission queue, and no extended argument is passed.
+            let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags.bits(), None) };
+            match entered {
+                Ok(submitted) if submitted as u32 >= queued => return Ok(()),
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // No memory for requests, or too much that overflowed: room first.
+                    Some(libc::EAGAIN | libc::EBUSY) => self.flush_overflow()?,
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn flush_overflow(&mut self) -> io::Result<()> {
+        self.overflows += 1;
+        self.gather();
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: submits nothing, passes no extended argument.
+        match unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) } {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => Err(error),
+            _ => {
+                self.gather();
+                Ok(())
+            }
+        }
+    }
+
+    /// Empties the completion queue. Reports on sends are for the turn under way, everything else waits for the pump.
+    fn gather(&mut self) {
+        for entry in self.ring.completion() {
+            let completion = Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() };
+            if completion.op() == Some(Op::Send) {
+                self.unsent.push((completion.conn().index, completion.result));
+            } else {
+                self.waiting.push_back(completion);
+            }
+        }
+    }
+}
+
+impl Drop for DataRing {
+    fn drop(&mut self) {
+        // Before the buffers' memory goes. Receives that still run end without a buffer.
+        self.buffers.unregister(&self.ring);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::net::{TcpListener, TcpStream};
+
+    use nix::sys::eventfd::EventFd;
+    use socket2::SockRef;
+
+    use super::*;
+
+    fn ring(sq_entries: u32, cq_entries: u32) -> (DataRing, EventFd) {
+        let wake = EventFd::new().unwrap();
+        let sizes = Sizes { sq_entries, cq_entries, buffers: 8, buffer_bytes: 64 };
+        (DataRing::new(sizes, wake.as_fd()).unwrap(), wake)
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    fn send_all(ring: &mut DataRing, sends: &[(u32, &TcpStream, &[u8])]) -> Vec<(u32, i32)> {
+        let mut unsent = Vec::new();
+        let sends = sends.iter().map(|&(position, to, bytes)| (position, to.as_fd(), bytes));
+        ring.send_all(sends, &mut unsent).unwrap();
+        unsent
+    }
+
+    #[test]
+    fn a_send_that_was_taken_whole_is_not_reported() {
+        let (mut ring, _wake) = ring(8, 16);
+        let (server, mut client) = pair();
+        // The bytes are gone when `send_all` returns, so the kernel must have them.
+        let bytes = b"hello".to_vec();
+        assert!(send_all(&mut ring, &[(0, &server, &bytes)]).is_empty());
+        drop(bytes);
+        let mut seen = [0; 5];
+        client.read_exact(&mut seen).unwrap();
+        assert_eq!(&seen, b"hello");
+        assert!(ring.is_idle());
+    }
+
+    #[test]
+    fn a_short_send_is_reported_inside_its_submit_with_the_exact_count() {
+        let (mut ring, _wake) = ring(8, 16);
+        let (server, mut client) = pair();
+        let bytes: Vec<u8> = (0..8 * 1024 * 1024).map(|i| (i % 251) as u8).collect();
+        let unsent = send_all(&mut ring, &[(7, &server, &bytes)]);
+        let [(7, taken)] = unsent[..] else { panic!("expected one short send, saw {unsent:?}") };
+        assert!(taken > 0 && (taken as usize) < bytes.len(), "taken {taken}");
+        // Nothing more was taken, and nothing more will be: the socket is full, which is the other report.
+        assert_eq!(send_all(&mut ring, &[(3, &server, &bytes)]), [(3, -libc::EAGAIN)]);
+        drop(server);
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).unwrap();
+        assert_eq!(seen, bytes[..taken as usize]);
+    }
+
+    #[test]
+    fn more_failures_than_the_completion_queue_holds_are_all_reported() {
+        let (mut ring, _wake) = ring(8, 16);
+        let (server, client) = pair();
+        drop(client);
+        let sends: Vec<_> = (0..100).map(|position| (position, &server, &b"x"[..])).collect();
+        let unsent = send_all(&mut ring, &sends);
+        // The first bytes to a closed peer are taken; its reset comes back at once over loopback.
+        assert!(unsent.len() >= 98, "{} reports", unsent.len());
+        assert!(unsent.iter().all(|(_, result)| matches!(-result, libc::EPIPE | libc::ECONNRESET)));
+        assert!(unsent.is_sorted_by_key(|(position, _)| *position));
+    }
+
+    #[test]
+    fn without_buffers_a_receive_ends_and_a_returned_buffer_starts_it_again() {
+        let (mut ring, _wake) = ring(8, 64);
+        let (server, mut client) = UnixStream::pair().unwrap();
+        let conn = ConnId { index: 5, generation: 9 };
+        client.write_all(&[1; 8 * 64 + 1]).unwrap();
+        ring.recv(server.as_fd(), conn).unwrap();
+        ring.harvest(1000).unwrap();
+        let mut taken = Vec::new();
+        let last = loop {
+            let completion = ring.next_completion().unwrap();
+            assert_eq!((completion.op(), completion.conn()), (Some(Op::Recv), conn));
+            match completion.buffer() {
+                Some(id) => taken.push(id),
+                None => break completion,
+            }
+        };
+        assert_eq!(taken.len(), 8);
+        assert_eq!((last.result, last.more()), (-libc::ENOBUFS, false));
+        ring.buffers.give_back(taken[3]);
+        ring.recv(server.as_fd(), conn).unwrap();
+        ring.harvest(1000).unwrap();
+        let completion = ring.next_completion().unwrap();
+        assert_eq!((completion.result, completion.buffer()), (1, Some(taken[3])));
+    }
+
+    #[test]
+    fn what_is_accepted_does_not_delay_and_does_not_leak_into_children() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let (mut ring, _wake) = ring(8, 16);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
+        ring.accept(listener.as_fd()).unwrap();
+        let _clients = [(); 3].map(|()| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        ring.harvest(1000).unwrap();
+        for _ in 0..3 {
+            let completion = ring.next_completion().unwrap();
+            assert!(completion.more());
+            let fd = completion.into_accepted().unwrap();
+            assert!(SockRef::from(&fd).tcp_nodelay().unwrap());
+            assert_eq!(fcntl(&fd, FcntlArg::F_GETFD), Ok(FdFlag::FD_CLOEXEC.bits()));
+        }
+    }
+
+    #[test]
+    fn a_cancelled_receive_says_so_and_a_cancel_of_nothing_too() {
+        let (mut ring, _wake) = ring(8, 16);
+        let (server, _client) = pair();
+        let conn = ConnId { index: 0, generation: 3 };
+        ring.recv(server.as_fd(), conn).unwrap();
+        ring.cancel(Op::Recv, ConnId { index: 0, generation: 2 }).unwrap();
+        ring.harvest(1000).unwrap();
+        let missed = ring.next_completion().unwrap();
+        assert_eq!((missed.op(), missed.result), (Some(Op::Cancel), -libc::ENOENT));
+        ring.cancel(Op::Recv, conn).unwrap();
+        ring.harvest(1000).unwrap();
+        let last = ring.next_completion().unwrap();
+        assert_eq!((last.op(), last.result, last.more()), (Some(Op::Recv), -libc::ECANCELED, false));
+        assert!(ring.next_completion().is_none());
+    }
+
+    #[test]
+    fn a_quiet_ring_does_not_write_its_eventfd_and_still_knows_that_it_has_work() {
+        use nix::sys::eventfd::EfdFlags;
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        let sizes = Sizes { sq_entries: 8, cq_entries: 16, buffers: 8, buffer_bytes: 64 };
+        let mut ring = DataRing::new(sizes, wake.as_fd()).unwrap();
+        let (server, mut client) = pair();
+        ring.recv(server.as_fd(), NOBODY).unwrap();
+        ring.harvest(1000).unwrap();
+        let _ = wake.read();
+        ring.keep_quiet();
+        client.write_all(b"x").unwrap();
+        assert!(wake.read().is_err());
+        ring.ring_again();
+        assert!(!ring.is_idle());
+        ring.harvest(1000).unwrap();
+        assert_eq!(ring.next_completion().unwrap().result, 1);
+        client.write_all(b"x").unwrap();
+        assert!(wake.read().is_ok());
+    }
+}

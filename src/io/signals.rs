@@ -1,0 +1,47 @@
+//! SIGINT and SIGTERM, waited for by the thread that started the workers.
+
+use std::os::fd::AsFd;
+
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::SigSet;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::threads::Running;
+
+fn ends() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM])
+}
+
+/// Keeps both signals from interrupting this thread and every thread that it starts from now on. To be called before
+/// the workers start: one that does not block them would get them.
+pub fn block() -> nix::Result<()> {
+    ends().thread_block()
+}
+
+/// Waits for one of the two. They have their usual effect again then: a second one ends the process at once.
+pub fn wait() -> nix::Result<Signal> {
+    let signal = ends().wait()?;
+    ends().thread_unblock()?;
+    Ok(signal)
+}
+
+/// Waits for one of the two as [`wait`] does, or until all workers have ended by themselves (`None`).
+pub fn wait_while(running: &Running) -> nix::Result<Option<Signal>> {
+    let signals = SignalFd::with_flags(&ends(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    loop {
+        let mut either = [signals.as_fd(), running.all_ended()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut either, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        if let Some(info) = signals.read_signal()? {
+            ends().thread_unblock()?;
+            return Ok(Some(Signal::try_from(info.ssi_signo as i32)?));
+        }
+        if either[1].any() == Some(true) {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Listeners and threads: how the workers come to be, and how they end.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{any::Any, io};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::clock::Clock;
+use super::driver::Pump;
+use super::hands::{Hands, Listening};
+use super::mesh::{Mesh, Switch, Wake};
+use super::probe::{self, Unavailable};
+use super::radio::Radio;
+use super::ring::{DataRing, Sizes};
+use crate::limits;
+use crate::turn::{Core, ShardId};
+
+/// How to run a core.
+#[derive(Debug)]
+pub struct Options {
+    /// Where to listen; port 0 lets the kernel choose one. `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Let other processes of this user listen on the same port: for a restart without a gap. Otherwise a port that is
+    /// taken is an error, which `SO_REUSEPORT` alone would hide.
+    pub share_port: bool,
+    /// Worker threads; 0: one per CPU that this process may use.
+    pub workers: u16,
+    /// Where [`Turn::connects`](crate::turn::Turn::connects) go.
+    pub target: Option<SocketAddr>,
+    /// Receive buffers per worker; rounded up to a power of two, at most 32,768.
+    pub buffers: u16,
+    /// Bytes in one receive buffer.
+    pub buffer_bytes: u32,
+    /// Entries of the data ring's submission queue.
+    pub sq_entries: u32,
+    /// Entries of the data ring's completion queue; at least as many as the submission queue has.
+    pub cq_entries: u32,
+    /// Bytes that the kernel keeps for a slow reader (`SO_SNDBUF`, which Linux doubles); 0: it decides itself.
+    pub send_buffer_bytes: u32,
+    /// Bind each worker to a CPU.
+    pub pin: bool,
+    /// The radio modem, for worker 0.
+    pub radio: Option<Radio>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: None,
+            share_port: false,
+            workers: 0,
+            target: None,
+            buffers: 4096,
+            buffer_bytes: 512,
+            sq_entries: 2048,
+            cq_entries: 16 * 1024,
+            send_buffer_bytes: 0,
+            pin: true,
+            radio: None,
+        }
+    }
+}
+
+/// Why the workers could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener could not be had.
+    #[error("cannot listen on {addr}: {why}", why = listen_error(.source))]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No io_uring.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A thread, an eventfd or a runtime could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] io::Error),
+    /// Making a core panicked.
+    #[error("worker {} panicked while it started: {message}", .worker.0)]
+    Panicked {
+        /// Which.
+        worker: ShardId,
+        /// What it said.
+        message: String,
+    },
+}
+
+fn listen_error(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "the port is in use by another process".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "the address belongs to no interface of this host".to_owned(),
+        Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// How workers ended that should not have.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A panic.
+    #[error("worker {} panicked: {message}", .worker.0)]
+    Panicked {
+        /// Which.
+        worker: ShardId,
+        /// What it said.
+        message: String,
+    },
+    /// The ring or the runtime broke.
+    #[error("worker {} broke: {source}", .worker.0)]
+    Broke {
+        /// Which.
+        worker: ShardId,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Workers that run. Dropping this leaves them running.
+pub struct Running {
+    addr: Option<SocketAddr>,
+    switch: Arc<Switch>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Where they listen, with the port that the kernel chose.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
+    /// How many there are.
+    pub fn workers(&self) -> u16 {
+        self.threads.len() as u16
+    }
+
+    /// Asks all to stop, and returns at once. Each closes its listener and tells its core; it ends when the core is
+    /// done and everything closed, or after [`limits::STOP_MS_MAX`].
+    pub fn stop(&self) {
+        self.switch.stop();
+    }
+
+    /// Waits until all have ended; false if the time was over first. They also end if one of them fails.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.switch.wait(timeout)
+    }
+
+    /// Readable once all have ended.
+    pub(crate) fn all_ended(&self) -> BorrowedFd<'_> {
+        self.switch.all_ended()
+    }
+
+    /// Waits until all have ended, and tells if one of them failed.
+    pub fn join(self) -> Result<(), Failed> {
+        let mut failed = None;
+        for (worker, thread) in (0..).map(ShardId).zip(self.threads) {
+            let failure = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(source)) => Failed::Broke { worker, source },
+                Err(panic) => Failed::Panicked { worker, message: message(&*panic) },
+            };
+            failed.get_or_insert(failure);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a word").to_owned()
+}
+
+/// What a worker takes along into its thread.
+struct Kit<M> {
+    shard: ShardId,
+    cpu: Option<usize>,
+    sizes: Sizes,
+    listener: Option<OwnedFd>,
+    target: Option<SocketAddr>,
+    radio: Option<Radio>,
+    wake: Wake,
+    mesh: Mesh<M>,
+    switch: Arc<Switch>,
+    clock: Clock,
+}
+
+/// Binds the listeners and starts the workers; `make` is called once on the thread of each.
+///
+/// When this returns all of them run, or none.
+pub fn start<C, F>(options: Options, make: F) -> Result<Running, StartError>
+where
+    C: Core,
+    F: Fn(ShardId) -> C + Send + Sync + 'static,
+{
+    probe::check()?;
+    let cpus = allowed_cpus();
+    let workers = if options.workers == 0 { cpus.len().min(usize::from(u16::MAX)) as u16 } else { options.workers };
+    let (addr, mut listeners) = match options.listen {
+        Some(addr) => bind_all(addr, workers, &options).map_err(|source| StartError::Listen { addr, source })?,
+        None => (None, Vec::new()),
+    };
+    let buffers = options.buffers.clamp(1, 1 << 15).next_power_of_two();
+    let sizes = Sizes {
+        sq_entries: options.sq_entries,
+        cq_entries: options.cq_entries.max(options.sq_entries),
+        buffers,
+        buffer_bytes: options.buffer_bytes.max(1),
+    };
+    let broken = |error: nix::Error| StartError::Worker(error.into());
+    let wakes = (0..workers).map(|_| Wake::new()).collect::<nix::Result<Vec<_>>>().map_err(broken)?;
+    let switch = Arc::new(Switch::new(wakes.clone()).map_err(broken)?);
+    let clock = Clock::start();
+    let make = Arc::new(make);
+    let (ready, started) = mpsc::channel();
+    let mut running = Running { addr, switch: switch.clone(), threads: Vec::new() };
+    let mut radio = options.radio;
+    listeners.reverse();
+    for (shard, (wake, mesh)) in (0..).map(ShardId).zip(wakes.iter().zip(Mesh::between(&wakes))) {
+        let kit = Kit {
+            shard,
+            cpu: options.pin.then(|| cpus[usize::from(shard.0) % cpus.len()]),
+            sizes,
+            listener: listeners.pop(),
+            target: options.target,
+            radio: radio.take(),
+            wake: wake.clone(),
+            mesh,
+            switch: switch.clone(),
+            clock,
+        };
+        let (make, ready) = (make.clone(), ready.clone());
+        let name = format!("ringroad-{}", shard.0);
+        let thread = thread::Builder::new().name(name).spawn(move || work(kit, &*make, ready));
+        match thread {
+            Ok(thread) => running.threads.push(thread),
+            Err(error) => {
+                running.stop();
+                let _ = running.join();
+                return Err(StartError::Worker(error));
+            }
+        }
+    }
+    drop(ready);
+    // Each worker answers once, or drops its end because it panicked.
+    let mut answers = started.iter();
+    let mut failure = None;
+    for _ in 0..workers {
+        match answers.next() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => failure = Some(error),
+            None => break,
+        }
+    }
+    if failure.is_none() && !running.switch.is_stopped() {
+        return Ok(running);
+    }
+    running.stop();
+    let joined = running.join();
+    Err(match (failure, joined) {
+        (Some(error), _) => error,
+        (None, Err(Failed::Panicked { worker, message })) => StartError::Panicked { worker, message },
+        (None, Err(Failed::Broke { source, .. })) => StartError::Worker(source),
+        (None, Ok(())) => StartError::Worker(io::Error::other("it ended at once")),
+    })
+}
+
+/// Tells the switch that this worker has ended, even if it panicked.
+struct Ending(Arc<Switch>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.worker_ended();
+    }
+}
+
+/// A worker's thread.
+fn work<C: Core>(
+    kit: Kit<C::Mail>,
+    make: &(dyn Fn(ShardId) -> C + Send + Sync),
+    ready: mpsc::Sender<Result<(), StartError>>,
+) -> io::Result<()> {
+    let _ending = Ending(kit.switch.clone());
+    if let Some(cpu) = kit.cpu {
+        let mut only = CpuSet::new();
+        // A worker that may not be pinned works too, only a little slower.
+        let _ = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
+    }
+    let built = runtime()
+        .and_then(|runtime| Ok((runtime, DataRing::new(kit.sizes, kit.wake.as_fd())?)))
+        .map_err(|error| StartError::Unavailable(probe::explain(error)));
+    let (mut runtime, ring) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return Ok(());
+        }
+    };
+    let mut hands = Hands::new(ring, kit.mesh);
+    hands.listening = kit.listener.map_or(Listening::Off, Listening::On);
+    hands.target = kit.target;
+    hands.radio = kit.radio;
+    let pump = Pump::new(make(kit.shard), hands, kit.clock, kit.wake, kit.switch);
+    let _ = ready.send(Ok(()));
+    drop(ready);
+    runtime.block_on(pump.run())
+}
+
+type Runtime = monoio::Runtime<monoio::time::TimeDriver<monoio::IoUringDriver>>;
+
+/// monoio on a ring of its own. It carries timers and the poll of the eventfd, so it may be small.
+fn runtime() -> io::Result<Runtime> {
+    let mut ring = io_uring_06::IoUring::builder();
+    ring.setup_single_issuer().setup_defer_taskrun();
+    monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().uring_builder(ring).with_entries(256).enable_timer().build()
+}
+
+/// One listener per worker, in worker order: the kernel numbers a group by it.
+fn bind_all(
+    addr: SocketAddr,
+    workers: u16,
+    options: &Options,
+) -> io::Result<(Option<SocketAddr>, Vec<OwnedFd>)> {
+    if !options.share_port && addr.port() != 0 {
+        // Without SO_REUSEPORT this fails beside any other listener, even one that would share.
+        socket(addr)?.bind(&addr.into())?;
+    }
+    let mut addr = addr;
+    let mut listeners = Vec::new();
+    for _ in 0..workers {
+        let socket = socket(addr)?;
+        socket.set_reuse_port(true)?;
+        // Accepted sockets inherit both.
+        socket.set_tcp_nodelay(true)?;
+        if options.send_buffer_bytes > 0 {
+            socket.set_send_buffer_size(options.send_buffer_bytes as usize)?;
+        }
+        socket.bind(&addr.into())?;
+        addr = socket.local_addr()?.as_socket().unwrap_or(addr);
+        listeners.push(socket);
+    }
+    for listener in &listeners {
+        listener.listen(limits::BACKLOG_CONNS)?;
+    }
+    Ok((Some(addr), listeners.into_iter().map(OwnedFd::from).collect()))
+}
+
+fn socket(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    // Connections of an earlier run that the kernel still remembers do not count.
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// CPUs that this process may use; a container may have been given only some.
+fn allowed_cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}

@@ -1,0 +1,218 @@
+//! A core that sends back what it gets: the smallest one that is right about slow readers.
+
+use std::sync::{Arc, Mutex};
+
+use ringroad::io::counters::ShellCounters;
+use ringroad::metrics::Counters;
+use ringroad::turn::{ConnId, Core, Ended, Input, Now, Send, ShardId, Store, Turn};
+
+/// What a test may look at while the core runs.
+#[derive(Default)]
+pub struct Seen {
+    pub shell: ShellCounters,
+    pub open: usize,
+    pub open_max: usize,
+    pub writables: u64,
+}
+
+/// How an [`Echo`] deviates from a plain echo.
+#[derive(Clone, Default)]
+pub struct Habits {
+    /// Bytes at which a connection is given up in the middle, counted per connection; 0: never.
+    pub release_after_bytes: usize,
+    /// Always has one more turn.
+    pub restless: bool,
+    /// Every byte comes back this many times; 0 is 1.
+    pub times: usize,
+    /// Does not say goodbye when it is told to stop.
+    pub stubborn: bool,
+    /// Panics at this byte.
+    pub panic_at: Option<u8>,
+    /// Echoes out of the shared store instead of the arena.
+    pub from_log: bool,
+}
+
+#[derive(Default)]
+struct Peer {
+    generation: u32,
+    open: bool,
+    blocked: bool,
+    ended: bool,
+    noted: bool,
+    received: usize,
+    out: Vec<u8>,
+}
+
+#[derive(Default)]
+pub struct Echo {
+    habits: Habits,
+    seen: Arc<Mutex<Seen>>,
+    peers: Vec<Peer>,
+    /// Connections with something to do, once each.
+    active: Vec<u32>,
+    /// Those of a turn that have something to do in the next.
+    again: Vec<u32>,
+    arena: Vec<u8>,
+    sends: Vec<Send>,
+    finished: Vec<ConnId>,
+    released: Vec<ConnId>,
+    mail: Vec<(ShardId, ())>,
+    counters: Counters,
+    open: usize,
+    stopped: bool,
+}
+
+impl Echo {
+    pub fn new(habits: Habits, seen: Arc<Mutex<Seen>>) -> Echo {
+        Echo { habits, seen, ..Echo::default() }
+    }
+
+    fn peer(&mut self, conn: ConnId) -> &mut Peer {
+        let peer = &mut self.peers[conn.index as usize];
+        assert!(peer.open && peer.generation == conn.generation, "{conn:?} is not open");
+        peer
+    }
+
+    fn note(&mut self, conn: ConnId) {
+        let peer = &mut self.peers[conn.index as usize];
+        if !peer.noted {
+            peer.noted = true;
+            self.active.push(conn.index);
+        }
+    }
+}
+
+impl Core for Echo {
+    type Mail = ();
+
+    fn handle(&mut self, _now: Now, input: Input<'_, ()>) {
+        match input {
+            Input::Opened { conn, peer } => {
+                assert!(peer.is_loopback());
+                let index = conn.index as usize;
+                if self.peers.len() <= index {
+                    self.peers.resize_with(index + 1, Peer::default);
+                }
+                assert!(!self.peers[index].open, "an index was given out while it was in use");
+                self.peers[index] = Peer { generation: conn.generation, open: true, ..Peer::default() };
+                self.open += 1;
+                if self.stopped {
+                    self.peer(conn).ended = true;
+                    self.note(conn);
+                }
+            }
+            Input::Bytes { conn, bytes } => {
+                assert!(!bytes.is_empty());
+                assert!(self.habits.panic_at.is_none_or(|byte| !bytes.contains(&byte)), "asked to panic");
+                let times = self.habits.times.max(1);
+                let peer = self.peer(conn);
+                assert!(!peer.ended, "bytes after the end");
+                peer.received += bytes.len();
+                for _ in 0..times {
+                    peer.out.extend_from_slice(bytes);
+                }
+                self.note(conn);
+            }
+            Input::Ended { conn, how } => {
+                let peer = self.peer(conn);
+                assert!(!peer.ended, "ended twice");
+                peer.ended = true;
+                if how == Ended::Reset {
+                    peer.out.clear();
+                }
+                self.note(conn);
+            }
+            Input::Blocked { conn, rest } => {
+                assert!(!rest.is_empty());
+                let peer = self.peer(conn);
+                assert!(!peer.blocked, "blocked twice");
+                peer.blocked = true;
+                peer.out.splice(..0, rest.iter().copied());
+            }
+            Input::Writable { conn } => {
+                self.seen.lock().unwrap().writables += 1;
+                let peer = self.peer(conn);
+                assert!(peer.blocked);
+                peer.blocked = false;
+                self.note(conn);
+            }
+            Input::Stop => {
+                self.stopped = !self.habits.stubborn;
+                for index in 0..self.peers.len() as u32 {
+                    let peer = &mut self.peers[index as usize];
+                    if peer.open && self.stopped {
+                        peer.ended = true;
+                        peer.out.clear();
+                        let generation = peer.generation;
+                        self.note(ConnId { index, generation });
+                    }
+                }
+            }
+            Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => unreachable!(),
+        }
+    }
+
+    fn poll_turn(&mut self, _now: Now) -> Option<Turn<'_, ()>> {
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.shell.clone_from(&self.counters.shell);
+            seen.open = self.open;
+            seen.open_max = seen.open_max.max(self.open);
+        }
+        if self.active.is_empty() && !self.habits.restless {
+            return None;
+        }
+        self.arena.clear();
+        self.sends.clear();
+        self.finished.clear();
+        self.released.clear();
+        for index in self.active.drain(..) {
+            let peer = &mut self.peers[index as usize];
+            let conn = ConnId { index, generation: peer.generation };
+            peer.noted = false;
+            let given_up = self.habits.release_after_bytes > 0 && peer.received >= self.habits.release_after_bytes;
+            if !peer.blocked && !peer.out.is_empty() {
+                let store = if self.habits.from_log { Store::Log } else { Store::Arena };
+                let start = self.arena.len() as u32;
+                self.sends.push(Send { conn, store, start, len: peer.out.len() as u32 });
+                self.arena.append(&mut peer.out);
+                // If the send is short there is a rest, and a turn after it.
+                if peer.ended && !given_up {
+                    peer.noted = true;
+                    self.again.push(index);
+                }
+            }
+            let said_all = peer.out.is_empty() && !peer.blocked && !peer.noted;
+            if given_up || (peer.ended && said_all) {
+                peer.open = false;
+                self.open -= 1;
+                self.finished.push(conn);
+                self.released.push(conn);
+            }
+        }
+        self.active.append(&mut self.again);
+        let (arena, log) = if self.habits.from_log { (&[][..], &self.arena[..]) } else { (&self.arena[..], &[][..]) };
+        Some(Turn {
+            arena,
+            log,
+            sends: &self.sends,
+            finished: &self.finished,
+            released: &self.released,
+            mail: &mut self.mail,
+            radio: &[],
+            connects: 0,
+        })
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        None
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped && self.open == 0
+    }
+}
