@@ -13,6 +13,7 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
 /// Payload of one radio frame: a message of 512 characters, each of at most four bytes.
 pub const RADIO_PAYLOAD_BYTES_MAX: usize = 512 * 4;
+
 /// Completions that one run of the pump hands to the core before monoio gets its turn (timers, other I/O).
 pub const PUMP_COMPLETIONS_MAX: usize = 4096;
 

@@ -90,7 +90,9 @@ impl<C: Core> Pump<C> {
             self.heed_the_switch(now)?;
             self.take_mail(now);
             self.hands.ring.harvest(budget)?;
-            while budget > 0 && let Some(completion) = self.hands.ring.next_completion() {
+            while budget > 0
+                && let Some(completion) = self.hands.ring.next_completion()
+            {
                 budget -= 1;
                 self.complete(now, completion)?;
             }

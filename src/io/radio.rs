@@ -64,7 +64,9 @@ fn known_bauds() -> String {
 enum Device {
     Open(File),
     /// Tried again at this time (`mono_ms`); not known before the pump looked.
-    Lost { reopen_at: Option<u64> },
+    Lost {
+        reopen_at: Option<u64>,
+    },
 }
 
 /// An open serial line, raw, 8N1, and what waits for it.

@@ -334,9 +334,9 @@ impl Drop for DataRing {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
-    use std::net::{TcpListener, TcpStream};
 
     use nix::sys::eventfd::EventFd;
     use socket2::SockRef;

@@ -2,10 +2,10 @@
 
 use std::os::fd::AsFd;
 
-pub use nix::sys::signal::Signal;
-use nix::sys::signal::SigSet;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+pub use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::threads::Running;

@@ -99,10 +99,10 @@ impl Sockets {
 
     /// Ids of all connections that hold a descriptor.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ConnId> {
-        (0..).zip(&self.table).filter(|(_, socket)| socket.fd.is_some()).map(|(index, socket)| ConnId {
-            index,
-            generation: socket.word & GENERATION_MASK,
-        })
+        (0..)
+            .zip(&self.table)
+            .filter(|(_, socket)| socket.fd.is_some())
+            .map(|(index, socket)| ConnId { index, generation: socket.word & GENERATION_MASK })
     }
 }
 

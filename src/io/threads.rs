@@ -324,11 +324,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// One listener per worker, in worker order: the kernel numbers a group by it.
-fn bind_all(
-    addr: SocketAddr,
-    workers: u16,
-    options: &Options,
-) -> io::Result<(Option<SocketAddr>, Vec<OwnedFd>)> {
+fn bind_all(addr: SocketAddr, workers: u16, options: &Options) -> io::Result<(Option<SocketAddr>, Vec<OwnedFd>)> {
     if !options.share_port && addr.port() != 0 {
         // Without SO_REUSEPORT this fails beside any other listener, even one that would share.
         socket(addr)?.bind(&addr.into())?;

@@ -29,7 +29,7 @@ fn history(dice: &mut Dice, vehicles: u32, gap_ms: u64, until_ms: u64) -> Vec<Mo
         let (mut x, mut y) = (dice.between(0.0, 1_600.0), dice.between(0.0, 1_600.0));
         let speed = dice.between(0.0, 60.0);
         let mut at_ms = dice.between(0.0, gap_ms as f64) as u64;
-        if dice.bits() % 4 == 0 {
+        if one_in(dice, 4) {
             at_ms += dice.between(0.0, until_ms as f64 / 2.0) as u64;
         }
         while at_ms < until_ms {
@@ -41,6 +41,10 @@ fn history(dice: &mut Dice, vehicles: u32, gap_ms: u64, until_ms: u64) -> Vec<Mo
     }
     moves.sort_by_key(|moved| (moved.at_ms, moved.vehicle));
     moves
+}
+
+fn one_in(dice: &mut Dice, n: u64) -> bool {
+    dice.bits().is_multiple_of(n)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +126,7 @@ proptest! {
         for moved in &moves {
             for receiver in 0..12 {
                 let verdict = oracle(&moves, &left_ms, moved, receiver);
-                let (wanted, again, late) = (dice.bits() % 3 > 0, dice.bits() % 9 == 0, dice.bits() % 9 == 0);
+                let (wanted, again, late) = (!one_in(&mut dice, 3), one_in(&mut dice, 9), one_in(&mut dice, 9));
                 expected.owed += (verdict == Verdict::Owed) as u64;
                 // Lags stay within the least that the ledger assumes, so that oracle and ledger assume the same.
                 let mut at_ms = moved.at_ms + dice.bits() % LAG_MS_MIN;
