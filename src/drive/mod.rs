@@ -4,7 +4,8 @@
 //! recording, and every delivery is held against what the gateway owed, so the result is not only how much arrived but
 //! whether it was the right thing.
 //!
-//! - [`fleet`]: the core: joins, drives, settles, says goodbye. [`client`] is one of its connections.
+//! - [`fleet`]: the core: joins, drives, settles, says goodbye. [`client`] is one of its connections, [`plan`]
+//!   what it is to do.
 //! - [`owed`]: the ledger: who is owed what, and what came.
 //! - [`roam`], [`trace`]: where vehicles are, made up or recorded.
 //! - [`talk`], [`roster`]: what they say and hear, and their names.
@@ -22,6 +23,7 @@ use crate::io;
 
 pub mod fleet;
 pub mod client;
+pub mod plan;
 pub mod owed;
 pub mod roam;
 pub mod trace;
@@ -33,7 +35,8 @@ pub mod target;
 pub mod iso8601;
 pub mod dice;
 
-use fleet::{Fleet, Movement, Plan};
+use fleet::Fleet;
+use plan::{Movement, Plan};
 use report::Phase;
 pub use report::Report;
 use roam::Roam;
@@ -174,8 +177,8 @@ fn reasons(report: &Report) -> String {
 
 /// Drives. Calls `progress` about four times per second, and at the end with what is returned.
 ///
-/// It takes as long as asked for, and before that what joining takes, after that up to 2 s for deliveries in flight and 2 s for
-/// goodbyes.
+/// It takes as long as asked for, and before that what joining takes, after that up to 2 s for deliveries in flight and
+/// 2 s for goodbyes.
 pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report)) -> Result<Report, DriveError> {
     let target = Target::parse(&options.url)?;
     let plan = plan(&options, &target)?;

@@ -7,6 +7,10 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::super::plan::Movement;
+use super::super::roam::Roam;
+use super::super::roster::Roster;
+use super::super::trace::Trace;
 use super::*;
 use crate::geo::Place;
 use crate::geo::distance::metres;
