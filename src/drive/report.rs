@@ -1,0 +1,224 @@
+//! What a drive has shown, as one line while it runs and as a table at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use super::owed::Tally;
+use super::trace::Dirt;
+
+/// Cells of the progress bar.
+const BAR: usize = 24;
+
+/// How far a drive has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Vehicles connect and register.
+    #[default]
+    Joining,
+    /// Vehicles drive.
+    Driving,
+    /// No more updates; deliveries in flight may arrive.
+    Settling,
+    /// Connections are closed.
+    Closing,
+    /// All is over.
+    Done,
+}
+
+/// Everything that a drive counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// How far it is.
+    pub phase: Phase,
+    /// Vehicles of the fleet.
+    pub vehicles: u32,
+    /// How many of them have registered.
+    pub registered: u32,
+    /// How long they have driven, ms.
+    pub driven_ms: u64,
+    /// How long they are to drive, ms.
+    pub planned_ms: u64,
+    /// Updates and deliveries.
+    pub tally: Tally,
+    /// Deliveries of vehicles that are not of this fleet.
+    pub strangers: u64,
+    /// Updates that were not sent because their time had passed: this program was too slow.
+    pub skipped: u64,
+    /// Updates that were not sent because the connection took no bytes: the gateway was too slow.
+    pub withheld: u64,
+    /// `error` events by their code.
+    pub errors: BTreeMap<String, u64>,
+    /// Connections that ended or could not be made, before we said goodbye, by why.
+    pub closes: BTreeMap<String, u64>,
+    /// Of the recording that is replayed: rows used, and its dirt.
+    pub trace: Option<(u64, Dirt)>,
+}
+
+impl Report {
+    /// One line for a terminal.
+    pub fn progress_line(&self) -> String {
+        let (done, of, what) = match self.phase {
+            Phase::Joining => (self.registered as u64, self.vehicles as u64, "joining"),
+            Phase::Driving => (self.driven_ms, self.planned_ms, "driving"),
+            Phase::Settling => (1, 1, "settling"),
+            Phase::Closing => (1, 1, "closing"),
+            Phase::Done => (1, 1, "done"),
+        };
+        let filled = (done.min(of) * BAR as u64 / of.max(1)) as usize;
+        let mut line = format!("[{}{}] {what:<8} ", "#".repeat(filled), "-".repeat(BAR - filled));
+        let tally = &self.tally;
+        // Writing into memory does not fail.
+        let _ = match self.phase {
+            Phase::Joining => write!(line, "{} of {} vehicles", grouped(done), grouped(of)),
+            _ => write!(
+                line,
+                "{:>3}/{} s  {} vehicles  sent {}  received {}  ratio {}  p99 {} ms",
+                self.driven_ms / 1000,
+                self.planned_ms.div_ceil(1000),
+                grouped(self.registered as u64),
+                grouped(tally.sent),
+                grouped(tally.received),
+                self.ratio(),
+                tally.latency.quantile_ms(0.99),
+            ),
+        };
+        line
+    }
+
+    /// Of what was owed, the share that came. Not rounded up: 1.0000 is everything.
+    pub fn ratio(&self) -> String {
+        format!("{:.4}", (self.tally.ratio() * 1e4).floor() / 1e4)
+    }
+
+    /// Per second of driving.
+    fn rate(&self, count: u64) -> u64 {
+        count * 1000 / self.driven_ms.max(1)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tally = &self.tally;
+        let mut row = |name: &str, value: String| writeln!(f, "{name:<22} {value}");
+        let with_rate = |count| format!("{:>15}   {}/s", grouped(count), grouped(self.rate(count)));
+        let count = |count| format!("{:>15}", grouped(count));
+        row(
+            "vehicles registered",
+            format!("{:>15}   of {}", grouped(self.registered as u64), grouped(self.vehicles as u64)),
+        )?;
+        row("driven", format!("{:>15.1} s", self.driven_ms as f64 / 1e3))?;
+        row("updates sent", with_rate(tally.sent))?;
+        row("deliveries received", with_rate(tally.received))?;
+        row("deliveries owed", with_rate(tally.owed))?;
+        row("owed and received", format!("{:>15}   ratio {}", grouped(tally.paid), self.ratio()))?;
+        row("missing", count(tally.missing()))?;
+        row("undecided", count(tally.unsure))?;
+        for (name, value) in [
+            ("wrong", tally.wrong),
+            ("duplicate", tally.duplicate),
+            ("late", tally.late),
+            ("of other vehicles", self.strangers),
+            ("updates skipped", self.skipped),
+            ("updates withheld", self.withheld),
+        ] {
+            if value > 0 {
+                row(name, count(value))?;
+            }
+        }
+        let latency = &tally.latency;
+        let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
+        row(
+            "latency",
+            format!("{p50:>12} ms   p50\n{:<22} {p99:>12} ms   p99\n{:<22} {:>12} ms   max", "", "", latency.max_ms()),
+        )?;
+        for (names, counts) in [("error", &self.errors), ("ended", &self.closes)] {
+            for (name, value) in counts {
+                row(&format!("{names}: {name}"), count(*value))?;
+            }
+        }
+        if let Some((rows, dirt)) = &self.trace {
+            row("trace rows used", count(*rows))?;
+            row("trace rows", format!("  {dirt}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// With a comma at each thousand.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut tally = Tally {
+            sent: 150_000,
+            received: 2_999_000,
+            owed: 2_998_001,
+            paid: 2_997_998,
+            unsure: 999,
+            ..Tally::default()
+        };
+        for ms in [1, 2, 2, 3, 40] {
+            tally.latency.record(ms);
+        }
+        Report {
+            phase: Phase::Driving,
+            vehicles: 1_000,
+            registered: 998,
+            driven_ms: 15_000,
+            planned_ms: 30_000,
+            tally,
+            errors: BTreeMap::from([("rate_limited".into(), 7)]),
+            closes: BTreeMap::from([("4008 slow".into(), 2)]),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn thousands() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_line_of_progress() {
+        let expected = "[############------------] driving   15/30 s  998 vehicles  sent 150,000  received 2,999,000  \
+                        ratio 0.9999  p99 40 ms";
+        assert_eq!(report().progress_line(), expected);
+        let joining = Report { phase: Phase::Joining, registered: 250, ..report() };
+        assert_eq!(joining.progress_line(), "[######------------------] joining  250 of 1,000 vehicles");
+        assert_eq!(Report::default().ratio(), "1.0000");
+        assert!(Report::default().progress_line().starts_with("[------------------------] joining"));
+    }
+
+    #[test]
+    fn the_table() {
+        let dirt = Dirt { duplicate: 1, ..Dirt::default() };
+        let table = Report { trace: Some((9_255, dirt)), ..report() }.to_string();
+        for line in [
+            "vehicles registered                998   of 1,000",
+            "updates sent                   150,000   10,000/s",
+            "deliveries owed              2,998,001   199,866/s",
+            "owed and received            2,997,998   ratio 0.9999",
+            "missing                              3",
+            "latency                           2 ms   p50",
+            "error: rate_limited                  7",
+            "ended: 4008 slow                     2",
+            "trace rows used                  9,255",
+        ] {
+            assert!(table.lines().any(|other| other == line), "{line} is not in\n{table}");
+        }
+        assert!(!table.lines().any(|line| line.starts_with("wrong")), "what did not happen is left out");
+    }
+}
