@@ -20,6 +20,7 @@ pub mod limits;
 pub mod wire;
 pub mod geo;
 pub mod shard;
+pub mod gateway;
 pub mod io;
 pub mod metrics;
 pub mod drive;

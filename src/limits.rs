@@ -11,6 +11,44 @@ pub const REQUEST_HEADERS_MAX: usize = 64;
 /// RFC 6455, section 5.5: "All control frames MUST have a payload length of 125 bytes or less".
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
+/// Rendered position events that a shard keeps for connections whose flush is still to come. One that is older is
+/// rendered again.
+pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes composed for one submission. Larger turns go out in several.
+pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Lines of one `nearby_vehicles` list, nearest first.
+pub const NEARBY_LIST_MAX: usize = 256;
+
+/// Beyond `outbox_bytes_max`, what pings, pongs and a close may still take of an outbox.
+pub const CONTROL_RESERVE_BYTES: usize = 4 * 1024;
+
+/// How long a closing connection may take to take its last bytes and to close its own side.
+pub const CLOSE_MS_MAX: u64 = 2_000;
+
+/// `connect_request`s of one shard that wait for their answer.
+pub const PENDING_REQUESTS_MAX: usize = 100_000;
+
+/// Notes kept for another shard of this host whose inbox is full.
+pub const MESH_NOTES_MAX: usize = 65_536;
+
+/// Time between two attempts to reach a shard whose inbox was full.
+pub const MESH_RETRY_MS: u64 = 1;
+
+/// HTTP listings that one shard gathers at a time.
+pub const LISTINGS_MAX: usize = 16;
+
+/// How long a listing waits for the other shards.
+pub const LISTING_MS_MAX: u64 = 1_000;
+
+/// A fix that is older than the newest one is late, unless the newest one arrived longer ago than this: then the
+/// sender's clock was set back.
+pub const LATE_FIX_MS: u64 = 10_000;
+
+/// A timestamp further in the future than this is the sender's mistake; the gateway's clock is used instead.
+pub const FUTURE_FIX_MS: u64 = 60_000;
+
 /// Payload of one radio frame: a message of 512 characters, each of at most four bytes.
 pub const RADIO_PAYLOAD_BYTES_MAX: usize = 512 * 4;
 
@@ -51,3 +89,6 @@ pub const QUIESCE_MS_MAX: u64 = 200;
 pub const REST_BYTES_KEPT_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(ACCEPT_RETRY_MS < STOP_MS_MAX && QUIESCE_MS_MAX < STOP_MS_MAX);
+
+const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < REQUEST_HEAD_BYTES_MAX);
+const _: () = assert!(RENDERED_BYTES_MAX < TURN_BYTES_MAX && TURN_BYTES_MAX < u32::MAX as usize / 2);

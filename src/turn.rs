@@ -14,7 +14,7 @@ use crate::metrics::Counters;
 /// Time as a core sees it. Both move only when the shell says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds of a monotonic clock, from an arbitrary start. Deadlines are in this.
+    /// Milliseconds since the shell started, on a monotonic clock. Deadlines are in this.
     pub mono_ms: u64,
     /// Milliseconds since the Unix epoch. What clients read.
     pub unix_ms: u64,

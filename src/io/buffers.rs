@@ -16,6 +16,15 @@ pub(crate) const GROUP: u16 = 0;
 
 const PAGE_BYTES: usize = 4096;
 
+/// A buffer that the kernel has filled and handed out. There is only one of it until it is given back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Picked {
+    pub(super) id: u16,
+    /// How many bytes were received into it.
+    pub(super) len: usize,
+}
+
 /// A provided buffer ring and the memory of its buffers, in one mapping.
 ///
 /// Invariant: each buffer is in exactly one of three places: in the ring, in a completion that was not looked at yet,
@@ -65,25 +74,30 @@ impl Buffers {
         // `count` entries.
         unsafe { ring.submitter().register_buf_ring_with_flags(map.as_ptr() as u64, count, GROUP, 0)? };
         for id in 0..count {
-            buffers.give_back(id);
+            buffers.add(id);
         }
         buffers.publish();
         Ok(buffers)
     }
 
-    /// The first `len` bytes of a buffer that a completion named.
-    pub(crate) fn bytes_mut(&mut self, id: u16, len: usize) -> &mut [u8] {
-        assert!(id < self.count && len <= self.bytes as usize);
+    /// What was received.
+    pub(crate) fn filled(&mut self, picked: &Picked) -> &mut [u8] {
+        assert!(picked.id < self.count && picked.len <= self.bytes as usize);
         // SAFETY: in bounds of the mapping by the assertion. The kernel does not write a buffer that it has handed out
-        // until it is published again, and `&mut self` keeps `give_back` and `publish` away while the slice lives.
+        // until it is published again, for which the one `Picked` is needed that is borrowed here; and `&mut self` lets
+        // only one slice live at a time.
         unsafe {
-            let start = self.map.as_ptr().add(self.data_offset + usize::from(id) * self.bytes as usize);
-            std::slice::from_raw_parts_mut(start, len)
+            let start = self.map.as_ptr().add(self.data_offset + usize::from(picked.id) * self.bytes as usize);
+            std::slice::from_raw_parts_mut(start, picked.len)
         }
     }
 
-    /// Returns a buffer that a completion named. The kernel sees it after [`Buffers::publish`].
-    pub(crate) fn give_back(&mut self, id: u16) {
+    /// Returns a buffer. The kernel sees it after [`Buffers::publish`].
+    pub(crate) fn give_back(&mut self, picked: Picked) {
+        self.add(picked.id);
+    }
+
+    fn add(&mut self, id: u16) {
         assert!(id < self.count);
         debug_assert!(self.tail.wrapping_sub(self.published) < self.count, "a buffer was given back twice");
         let slot = usize::from(self.tail & (self.count - 1));

@@ -17,17 +17,17 @@ use std::time::Duration;
 use monoio::net::UnixStream;
 
 use super::clock::Clock;
-use super::hands::{Aftermath, Hands, Listening, peer};
+use super::hands::{Aftermath, Hands, Listening};
 use super::mesh::{Switch, Wake};
-use super::ring::{Completion, Op};
-use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, RUNNING, STARVED};
+use super::ring::Op;
+use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
 
 /// One worker: a core, its hands, and what moves them.
 pub(crate) struct Pump<C: Core> {
-    core: C,
-    hands: Hands<C::Mail>,
+    pub(super) core: C,
+    pub(super) hands: Hands<C::Mail>,
     clock: Clock,
     wake: Wake,
     switch: Arc<Switch>,
@@ -35,7 +35,7 @@ pub(crate) struct Pump<C: Core> {
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
-    warn_at: u64,
+    pub(super) warn_at: u64,
 }
 
 impl<C: Core> Pump<C> {
@@ -104,14 +104,18 @@ impl<C: Core> Pump<C> {
                 break;
             }
         }
-        self.hands.counts.cq_overflows = self.hands.ring.overflows();
         self.hands.ring.ring_again();
         if !idle || !self.hands.is_idle() {
             self.hands.counts.budgets_spent += 1;
             self.wake.wake();
         }
-        self.core.counters().shell.clone_from(&self.hands.counts);
+        self.show_counts();
         Ok(self.is_done())
+    }
+
+    fn show_counts(&mut self) {
+        self.hands.counts.cq_overflows = self.hands.ring.overflows();
+        self.core.counters().shell.clone_from(&self.hands.counts);
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -159,166 +163,6 @@ impl<C: Core> Pump<C> {
         }
     }
 
-    fn complete(&mut self, now: Now, completion: Completion) -> io::Result<()> {
-        let conn = completion.conn();
-        match completion.op() {
-            Some(Op::Recv) => self.received(now, completion),
-            Some(Op::Accept) => self.accepted(now, completion),
-            Some(Op::Writable) => self.writable(now, conn),
-            Some(Op::Connect) => self.connected(now, conn, completion.result),
-            Some(Op::Cancel) => {
-                let runs = |socket: &super::sockets::Socket| socket.has(RUNNING);
-                if completion.result == -libc::ENOENT && self.hands.sockets.peek(conn).is_some_and(runs) {
-                    self.hands.to_cancel_again.push(conn);
-                }
-                Ok(())
-            }
-            Some(Op::RadioReadable) => {
-                let Some(radio) = &mut self.hands.radio else { return Ok(()) };
-                let heard = |bytes: &[u8]| self.core.handle(now, Input::Radio { bytes });
-                radio.read(now.mono_ms, heard, &mut self.hands.ring, &mut self.hands.counts)
-            }
-            Some(Op::RadioWritable) => match &mut self.hands.radio {
-                Some(radio) => radio.resume(&mut self.hands.ring, &mut self.hands.counts),
-                None => Ok(()),
-            },
-            Some(Op::Send) | None => {
-                debug_assert!(false, "{completion:?} belongs to nobody");
-                Ok(())
-            }
-        }
-    }
-
-    fn received(&mut self, now: Now, completion: Completion) -> io::Result<()> {
-        let conn = completion.conn();
-        let socket = self.hands.sockets.find(conn);
-        debug_assert!(socket.is_some(), "{completion:?} is for a connection that is gone");
-        let wanted = socket.is_some_and(|socket| {
-            if !completion.more() {
-                socket.clear(RECV);
-            }
-            !socket.has(ENDED | RELEASED)
-        });
-        if let Some(id) = completion.buffer() {
-            if completion.result > 0 && wanted {
-                self.hands.counts.recvs += 1;
-                self.hands.counts.recv_bytes += completion.result as u64;
-                let bytes = self.hands.ring.buffers.bytes_mut(id, completion.result as usize);
-                self.core.handle(now, Input::Bytes { conn, bytes });
-            }
-            self.hands.ring.buffers.give_back(id);
-        }
-        if completion.more() {
-            return Ok(());
-        }
-        match (-completion.result, wanted) {
-            (libc::ENOBUFS, _) => {
-                self.hands.counts.buffers_exhausted += 1;
-                if let Some(socket) = self.hands.sockets.find(conn).filter(|socket| !socket.has(RELEASED | ENDED)) {
-                    socket.set(STARVED);
-                    self.hands.starved.push_back(conn);
-                }
-            }
-            (0, true) => self.end(now, conn, Ended::Eof),
-            // It ended because the completion queue was full, or for want of memory; the connection is well.
-            (..=-1 | libc::ECANCELED | libc::EAGAIN | libc::EINTR | libc::ENOMEM, true) => self.hands.receive(conn)?,
-            (_, true) => self.end(now, conn, Ended::Reset),
-            (_, false) => {}
-        }
-        self.hands.close_if_done(conn);
-        Ok(())
-    }
-
-    fn accepted(&mut self, now: Now, completion: Completion) -> io::Result<()> {
-        let ended = !completion.more();
-        let accepted = completion.into_accepted();
-        if ended {
-            self.accept_again(now, accepted.as_ref().err().copied())?;
-        }
-        match accepted.map_err(|_| ()).and_then(|fd| Ok((peer(&fd).map_err(|_| ())?, fd))) {
-            Ok(_) if self.hands.stopping => {}
-            Ok((peer, fd)) => {
-                self.hands.counts.accepts += 1;
-                let conn = self.hands.sockets.insert(Some(fd));
-                self.core.handle(now, Input::Opened { conn, peer });
-                self.hands.receive(conn)?;
-            }
-            Err(()) if self.hands.stopping => {}
-            Err(()) => self.hands.counts.accept_errors += 1,
-        }
-        Ok(())
-    }
-
-    /// The accept has ended, for an error or without one.
-    fn accept_again(&mut self, now: Now, error: Option<i32>) -> io::Result<()> {
-        self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
-            Listening::On(listener) => match error {
-                // accept(2): the error may be that of the connection, not of the listener.
-                None | Some(libc::ECONNABORTED | libc::EPROTO | libc::EAGAIN | libc::EINTR | libc::ECANCELED) => {
-                    self.hands.ring.accept(listener.as_fd())?;
-                    Listening::On(listener)
-                }
-                // No descriptor, no memory, or something unforeseen: it would only fail again at once.
-                Some(error) => {
-                    if now.mono_ms >= self.warn_at {
-                        self.warn_at = now.mono_ms + limits::WARN_MS;
-                        let error = io::Error::from_raw_os_error(error);
-                        tracing::warn!(%error, "new connections have to wait");
-                    }
-                    self.hands.descriptor_freed = false;
-                    Listening::Paused(listener, now.mono_ms + limits::ACCEPT_RETRY_MS)
-                }
-            },
-            // Closing, or off already.
-            _ => Listening::Off,
-        };
-        Ok(())
-    }
-
-    fn writable(&mut self, now: Now, conn: ConnId) -> io::Result<()> {
-        let Some(socket) = self.hands.sockets.find(conn) else { return Ok(()) };
-        socket.clear(BLOCKED);
-        if socket.has(RELEASED) {
-            self.hands.close_if_done(conn);
-        } else {
-            // Broken is writable too: the next send tells.
-            self.core.handle(now, Input::Writable { conn });
-        }
-        Ok(())
-    }
-
-    fn connected(&mut self, now: Now, conn: ConnId, result: i32) -> io::Result<()> {
-        let Some(socket) = self.hands.sockets.find(conn) else { return Ok(()) };
-        socket.clear(CONNECTING);
-        match (result, self.hands.target) {
-            (0.., Some(target)) => {
-                self.hands.counts.connects += 1;
-                self.core.handle(now, Input::Opened { conn, peer: target.ip() });
-                self.hands.receive(conn)
-            }
-            _ => {
-                self.connect_failed(now, conn);
-                Ok(())
-            }
-        }
-    }
-
-    /// The core never knew this connection, so it is not the core that forgets it.
-    fn connect_failed(&mut self, now: Now, conn: ConnId) {
-        self.hands.counts.connects_failed += 1;
-        self.hands.forget(conn);
-        self.core.handle(now, Input::Ended { conn, how: Ended::ConnectFailed });
-    }
-
-    fn end(&mut self, now: Now, conn: ConnId, how: Ended) {
-        if let Some(socket) = self.hands.sockets.find(conn)
-            && !socket.has(ENDED | RELEASED)
-        {
-            socket.set(ENDED);
-            self.core.handle(now, Input::Ended { conn, how });
-        }
-    }
-
     /// Starts again what had to wait.
     fn resume(&mut self, now: Now) -> io::Result<()> {
         // Every buffer that was in a completion is back by now. More receives than there are buffers would only end
@@ -349,10 +193,12 @@ impl<C: Core> Pump<C> {
 
     /// Carries out the core's turns. True: it has more than fit into a round.
     fn turns(&mut self, now: Now) -> io::Result<bool> {
+        self.show_counts();
         for _ in 0..limits::ROUND_TURNS_MAX {
             let Some(turn) = self.core.poll_turn(now) else { return Ok(false) };
             self.hands.carry_out(turn)?;
             self.tell(now);
+            self.show_counts();
         }
         Ok(true)
     }

@@ -7,11 +7,13 @@
 //! write it too, and monoio waits for nothing else.
 //!
 //! - [`threads`]: listeners, one pinned thread per worker, start and stop.
-//! - `driver`: the pump, what one worker does; `hands`: how it carries out what a core wants.
+//! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
+//!   carries out what its core wants.
 //! - `ring`, `buffers`, `sockets`: the data ring, its receive buffers, and who is on it.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
 
+mod arrivals;
 mod buffers;
 mod clock;
 pub mod counters;

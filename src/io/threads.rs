@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{any::Any, io};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -202,6 +203,7 @@ where
     F: Fn(ShardId) -> C + Send + Sync + 'static,
 {
     probe::check()?;
+    raise_descriptor_limit();
     let cpus = allowed_cpus();
     let workers = if options.workers == 0 { cpus.len().min(usize::from(u16::MAX)) as u16 } else { options.workers };
     let (addr, mut listeners) = match options.listen {
@@ -210,8 +212,8 @@ where
     };
     let buffers = options.buffers.clamp(1, 1 << 15).next_power_of_two();
     let sizes = Sizes {
-        sq_entries: options.sq_entries,
-        cq_entries: options.cq_entries.max(options.sq_entries),
+        sq_entries: options.sq_entries.max(1),
+        cq_entries: options.cq_entries.max(options.sq_entries).max(1),
         buffers,
         buffer_bytes: options.buffer_bytes.max(1),
     };
@@ -354,6 +356,17 @@ fn socket(addr: SocketAddr) -> io::Result<Socket> {
     // Connections of an earlier run that the kernel still remembers do not count.
     socket.set_reuse_address(true)?;
     Ok(socket)
+}
+
+/// Takes all the descriptors that the hard limit grants. The soft one is often 1,024, for programs that use `select`;
+/// here each connection is a descriptor.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(soft, hard, %error, "the descriptor limit could not be raised");
+    }
 }
 
 /// CPUs that this process may use; a container may have been given only some.

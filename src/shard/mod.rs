@@ -1,1 +1,278 @@
-//! shard
+//! One core's world.
+//!
+//! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is a
+//! [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
+//!
+//! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
+//! and `nearby` (who is near whom), `presence` and `relay`, `log` and `fanout` (to many), `mail` (to other shards),
+//! `http` and `gather`, `radio`.
+
+mod auth;
+pub mod close;
+mod commands;
+mod conns;
+mod fanout;
+mod gather;
+mod http;
+mod ids;
+mod log;
+mod mail;
+mod nearby;
+mod presence;
+mod radio;
+mod rate;
+mod relay;
+mod session;
+mod timers;
+mod vehicles;
+mod world;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::limits;
+use crate::metrics::Counters;
+use crate::turn::{ConnId, Core, Input, Now, ShardId, Turn};
+use crate::wire::tape::Parser;
+
+use auth::Auth;
+use fanout::Fanout;
+use gather::Gatherings;
+use ids::Ids;
+use mail::{Mesh, What};
+use radio::Radio;
+use vehicles::Slot;
+use world::{World, WorldId};
+
+pub use mail::Batch;
+
+/// Something that is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// The request head should be complete.
+    Head(ConnId),
+    /// Has it said anything lately?
+    Silence(ConnId),
+    /// Positions may be sent again.
+    Flush(ConnId),
+    /// Its connection was closed for being slow.
+    Lost(ConnId),
+    /// The time for closing is over.
+    Release(ConnId),
+    /// The waiting position report may be processed.
+    Coalesce(WorldId, Slot),
+    /// The list of neighbours has changed.
+    List(WorldId, Slot),
+    /// The list of neighbours of the vehicle that it drives is due in any case.
+    Interval(ConnId),
+    /// A `connect_request` (requester, target) has waited long enough.
+    Request(WorldId, u64, u64),
+    /// A listing should be complete.
+    Listing(u64),
+    /// Another shard's inbox was full.
+    Mesh,
+}
+
+/// Everything that one worker serves. See the module's documentation.
+pub struct Shard {
+    config: Arc<Config>,
+    out: Fanout,
+    worlds: Vec<World>,
+    mesh: Mesh,
+    ids: Ids,
+    auth: Auth,
+    parser: Parser,
+    radio: Radio,
+    radio_bad_seen: u64,
+    gatherings: Gatherings,
+    mail: Vec<(ShardId, Batch)>,
+    /// What the turn that is being carried out releases.
+    released_last: Vec<ConnId>,
+    stopping: bool,
+    /// The inputs since the last turn have been settled, and the mesh has its batches.
+    settled: bool,
+}
+
+impl Shard {
+    /// The shard of worker `id` out of `shards`. `seed` makes its ids unique.
+    pub fn new(config: Arc<Config>, id: ShardId, shards: u16, seed: u64) -> Self {
+        Shard {
+            out: Fanout::new(config.clone()),
+            worlds: vec![World::new(WorldId(0), config.clone())],
+            mesh: Mesh::new(id, shards),
+            ids: Ids::new(seed),
+            auth: Auth::new(&config.auth),
+            parser: Parser::default(),
+            radio: Radio::new(&config.radio),
+            radio_bad_seen: 0,
+            gatherings: Gatherings::default(),
+            mail: Vec::new(),
+            released_last: Vec::new(),
+            stopping: false,
+            settled: false,
+            config,
+        }
+    }
+
+    fn fire(&mut self, now: Now, timer: Timer) {
+        match timer {
+            Timer::Head(id) => self.check_head(now, id),
+            Timer::Silence(id) => self.check_silence(now, id),
+            Timer::Flush(id) => {
+                if let Some(conn) = self.out.conns.find(id) {
+                    conn.paced = false;
+                    Fanout::enqueue(&mut self.out.queue, id, conn);
+                }
+            }
+            Timer::Lost(id) => self.lost(now, id),
+            Timer::Release(id) => self.out.release(id),
+            Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
+            Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
+            Timer::Interval(id) => {
+                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its own.
+                if let Some(conn) = self.out.conns.find(id)
+                    && let Some(slot) = conn.vehicle
+                {
+                    let world = conn.world;
+                    self.worlds[usize::from(world.0)].list_periodically(now, id, slot, &mut self.out);
+                }
+            }
+            Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
+            Timer::Listing(number) => self.listing_is_late(now, number),
+            Timer::Mesh => self.mesh.retry(),
+        }
+    }
+
+    /// Everything that this turn decides: timers, neighbours, batches for the other shards.
+    fn settle(&mut self, now: Now) {
+        let mut due = Vec::new();
+        self.out.timers.advance(now.mono_ms, |timer| due.push(timer));
+        for timer in due {
+            self.fire(now, timer);
+        }
+        for world in &mut self.worlds {
+            world.settle(now, &mut self.out, &mut self.ids);
+            self.out.enqueue_readers(world);
+        }
+        self.mesh.send(&mut self.mail, &mut self.out.counters);
+        self.settled = true;
+    }
+
+    fn end_turn(&mut self, now: Now) {
+        self.settled = false;
+        let laggards = self.out.blocked > 0;
+        for world in &mut self.worlds {
+            if world.log.trim(laggards) {
+                self.out.shed_laggards(now, world);
+            }
+            world.rendered.trim(true);
+        }
+    }
+
+    /// Checks what must hold between inputs; panics if it does not. For tests: it looks at everything.
+    pub fn check_invariants(&mut self) {
+        for world in &self.worlds {
+            world.check_invariants();
+            for (index, vehicle) in world.vehicles.iter() {
+                let Some(driving) = vehicle.driving() else { continue };
+                let slot = world.vehicles.slot(index);
+                let conn = self.out.conns.find(driving.conn).expect("an owned vehicle has its connection");
+                assert_eq!(conn.vehicle, Some(slot), "a connection and its vehicle know each other");
+            }
+        }
+        let ids: Vec<ConnId> = self.out.conns.ids().collect();
+        let blocked = ids.iter().filter(|id| self.out.conns.find(**id).is_some_and(|conn| conn.blocked)).count();
+        assert_eq!(blocked, self.out.blocked, "blocked connections are counted");
+    }
+
+    fn mail_arrived(&mut self, now: Now, from: ShardId, batch: Batch) {
+        for note in batch.notes {
+            let world = note.world;
+            match note.what {
+                What::Arrived { key, identity, epoch } => self.arrived(now, world, key, identity, epoch),
+                What::Gone { key, epoch, status, last_seen } => self.gone(now, world, key, epoch, status, last_seen),
+                What::Publish { text } => {
+                    self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
+                }
+                What::Deliver(deliver) => self.deliver(now, world, deliver),
+                What::Undeliverable { sender } => self.undeliverable(now, sender),
+                What::Radio(frame) => self.radio_send(frame),
+                What::Ask { listing, number } => self.asked(now, from, listing, number),
+                What::Answer { number, part } => self.answered(now, number, part),
+            }
+        }
+        for state in batch.states.iter() {
+            self.moved_elsewhere(now, state);
+        }
+    }
+}
+
+impl Core for Shard {
+    type Mail = Batch;
+
+    fn handle(&mut self, now: Now, input: Input<'_, Batch>) {
+        self.settled = false;
+        match input {
+            Input::Opened { conn, .. } => self.opened(now, conn),
+            Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
+            Input::Ended { conn, how } => self.ended(now, conn, how),
+            Input::Blocked { conn, rest } => self.out.blocked(now, conn, rest, &self.worlds),
+            Input::Writable { conn } => self.out.writable(conn),
+            Input::Mail { from, mail } => self.mail_arrived(now, from, mail),
+            Input::MailRefused { to, mail } => {
+                self.mesh.refused(to, mail, &mut self.out.counters);
+                self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
+            }
+            Input::Radio { bytes } => self.radio_received(now, bytes),
+            Input::Stop => self.stop(now),
+        }
+    }
+
+    fn poll_turn(&mut self, now: Now) -> Option<Turn<'_, Batch>> {
+        if !self.settled {
+            self.settle(now);
+        }
+        self.radio.sending.clear();
+        std::mem::swap(&mut self.radio.sending, &mut self.radio.line);
+        // `released` and `mail` are filled by `handle` too, so they are emptied by those who carry them out.
+        let mut released = std::mem::take(&mut self.released_last);
+        released.clear();
+        self.out.compose(now, &mut self.worlds);
+        for id in &self.out.released {
+            self.gatherings.conn_ends(*id);
+        }
+        std::mem::swap(&mut released, &mut self.out.released);
+        self.released_last = released;
+        let nothing = self.out.sends.is_empty()
+            && self.out.finished.is_empty()
+            && self.released_last.is_empty()
+            && self.mail.is_empty()
+            && self.radio.sending.is_empty();
+        if nothing && self.out.is_idle() {
+            self.end_turn(now);
+            return None;
+        }
+        Some(Turn {
+            arena: &self.out.arena,
+            log: self.worlds[0].log.bytes(),
+            sends: &self.out.sends,
+            finished: &self.out.finished,
+            released: &self.released_last,
+            mail: &mut self.mail,
+            radio: &self.radio.sending,
+            connects: 0,
+        })
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        self.out.timers.next_event_ms()
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.out.counters
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopping && self.out.conns.is_empty()
+    }
+}

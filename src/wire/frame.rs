@@ -245,6 +245,21 @@ pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a server's frame whose payload is written in place: nothing is composed elsewhere and copied.
+pub fn encode_with(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+    // Most payloads have a header of four bytes; the room for it is corrected for the others.
+    const ROOM: usize = 4;
+    let start = out.len();
+    out.extend_from_slice(&[0; ROOM]);
+    write(out);
+    let (header, header_len) = header(opcode, out.len() - start - ROOM);
+    if header_len != ROOM {
+        out.splice(start..start + ROOM, header[..header_len].iter().copied());
+    } else {
+        out[start..start + ROOM].copy_from_slice(&header[..ROOM]);
+    }
+}
+
 /// Appends a client's frame: unfragmented, masked. RFC 6455 wants a fresh, unpredictable mask for each.
 pub fn encode_masked(out: &mut Vec<u8>, opcode: Opcode, mask: [u8; 4], payload: &[u8]) {
     let (mut header, header_len) = header(opcode, payload.len());

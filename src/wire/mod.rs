@@ -3,6 +3,8 @@
 //! - [`upgrade`]: the HTTP/1.1 request that a connection begins with, and the replies to it.
 //! - [`frame`]: WebSocket frames, both directions.
 //! - [`message`]: frames to messages, at whatever split the bytes arrive.
+//! - [`tape`], [`json`]: V2V messages from clients; [`error`]: what is answered to the others.
+//! - [`text`], [`event`]: V2V events to clients.
 //! - [`units`]: SAE J2735 units, and their sentinels.
 //! - [`state`]: a vehicle's state in 32 bytes, and the frame that carries many.
 //! - [`radio`]: frames of the serial radio modem.
@@ -10,6 +12,11 @@
 pub mod upgrade;
 pub mod frame;
 pub mod message;
+pub mod tape;
+pub mod json;
+pub mod error;
+pub mod text;
+pub mod event;
 pub mod units;
 pub mod state;
 pub mod radio;

@@ -38,6 +38,8 @@ struct Peer {
     open: bool,
     blocked: bool,
     ended: bool,
+    /// We were told to stop.
+    leaving: bool,
     noted: bool,
     received: usize,
     out: Vec<u8>,
@@ -97,7 +99,7 @@ impl Core for Echo {
                 self.peers[index] = Peer { generation: conn.generation, open: true, ..Peer::default() };
                 self.open += 1;
                 if self.stopped {
-                    self.peer(conn).ended = true;
+                    self.peer(conn).leaving = true;
                     self.note(conn);
                 }
             }
@@ -141,8 +143,7 @@ impl Core for Echo {
                 for index in 0..self.peers.len() as u32 {
                     let peer = &mut self.peers[index as usize];
                     if peer.open && self.stopped {
-                        peer.ended = true;
-                        peer.out.clear();
+                        peer.leaving = true;
                         let generation = peer.generation;
                         self.note(ConnId { index, generation });
                     }
@@ -177,13 +178,13 @@ impl Core for Echo {
                 self.sends.push(Send { conn, store, start, len: peer.out.len() as u32 });
                 self.arena.append(&mut peer.out);
                 // If the send is short there is a rest, and a turn after it.
-                if peer.ended && !given_up {
+                if peer.ended && !given_up && !peer.leaving {
                     peer.noted = true;
                     self.again.push(index);
                 }
             }
             let said_all = peer.out.is_empty() && !peer.blocked && !peer.noted;
-            if given_up || (peer.ended && said_all) {
+            if given_up || peer.leaving || (peer.ended && said_all) {
                 peer.open = false;
                 self.open -= 1;
                 self.finished.push(conn);

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use ringroad::io::{Failed, Options, StartError, signals, start};
 
 use crate::echo::{Echo, Habits, Seen};
-use crate::fleet::{child, line_with};
+use crate::fleet::{child_with_signals_blocked, line_with};
 use crate::{PATIENCE, Server, echoed, options, until};
 
 fn refused(options: Options) -> String {
@@ -127,7 +127,7 @@ fn a_panic_while_a_core_is_made_is_a_start_error() {
 
 #[test]
 fn the_first_signal_is_told_and_the_second_ends_the_process() {
-    let mut server = child("life::server_with_signals", &[]);
+    let mut server = child_with_signals_blocked("life::server_with_signals");
     let pid = Pid::from_raw(server.id() as i32);
     let line = line_with(&mut server, "listens on ");
     let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();

@@ -63,7 +63,7 @@ impl Core for Post {
         self.retry_at = None;
         let batch = self.batch.min(self.waiting.len());
         self.mail.extend(self.waiting.drain(..batch).map(|number| (ShardId(1), number)));
-        Some(Turn { mail: &mut self.mail, ..empty() })
+        Some(empty(&mut self.mail))
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -79,17 +79,9 @@ impl Core for Post {
     }
 }
 
-fn empty<M>() -> Turn<'static, M> {
-    Turn {
-        arena: &[],
-        log: &[],
-        sends: &[],
-        finished: &[],
-        released: &[],
-        mail: Box::leak(Box::default()),
-        radio: &[],
-        connects: 0,
-    }
+/// A turn in which nothing is wanted yet.
+fn empty<M>(mail: &mut Vec<(ShardId, M)>) -> Turn<'_, M> {
+    Turn { arena: &[], log: &[], sends: &[], finished: &[], released: &[], mail, radio: &[], connects: 0 }
 }
 
 fn posted(count: u64, batch: usize, pause: Duration) -> Notes {
@@ -132,9 +124,12 @@ fn a_full_inbox_sends_mail_back_and_the_order_holds() {
 #[derive(Default)]
 struct Caller {
     wanted: u32,
-    failed: Arc<Mutex<(u32, u32)>>,
+    /// How many were answered, and how many could not be made.
+    outcome: Arc<Mutex<(u32, u32)>>,
     sends: Vec<Send>,
     released: Vec<ConnId>,
+    turn_sends: Vec<Send>,
+    turn_released: Vec<ConnId>,
     mail: Vec<(ShardId, ())>,
     counters: Counters,
     open: u32,
@@ -154,13 +149,13 @@ impl Core for Caller {
             }
             Input::Bytes { conn, bytes } => {
                 assert_eq!(bytes, HELLO);
-                self.failed.lock().unwrap().0 += 1;
+                self.outcome.lock().unwrap().0 += 1;
                 self.open -= 1;
                 self.released.push(conn);
             }
             Input::Ended { how, .. } => {
                 assert_eq!(how, Ended::ConnectFailed);
-                self.failed.lock().unwrap().1 += 1;
+                self.outcome.lock().unwrap().1 += 1;
             }
             Input::Stop => self.stopped = true,
             _ => unreachable!(),
@@ -168,19 +163,16 @@ impl Core for Caller {
     }
 
     fn poll_turn(&mut self, _now: Now) -> Option<Turn<'_, ()>> {
-        // What lies here was handed out with the last turn, unless something happened since.
-        thread_local!(static DONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
-        if DONE.take() {
-            self.sends.clear();
-            self.released.clear();
-        }
         let connects = std::mem::take(&mut self.wanted);
-        if connects == 0 && self.sends.is_empty() && self.released.is_empty() {
+        self.turn_sends.clear();
+        self.turn_sends.append(&mut self.sends);
+        self.turn_released.clear();
+        self.turn_released.append(&mut self.released);
+        let (sends, released) = (&self.turn_sends, &self.turn_released);
+        if connects == 0 && sends.is_empty() && released.is_empty() {
             return None;
         }
-        DONE.set(true);
-        let (sends, released) = (&self.sends, &self.released);
-        Some(Turn { log: HELLO, sends, released, mail: &mut self.mail, connects, ..empty() })
+        Some(Turn { log: HELLO, sends, released, connects, ..empty(&mut self.mail) })
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -200,7 +192,7 @@ fn called(target: std::net::SocketAddr, wanted: u32) -> (u32, u32) {
     let outcome = Arc::new(Mutex::new((0, 0)));
     let view = outcome.clone();
     let options = Options { listen: None, target: Some(target), ..options() };
-    let running = start(options, move |_| Caller { wanted, failed: view.clone(), ..Caller::default() }).unwrap();
+    let running = start(options, move |_| Caller { wanted, outcome: view.clone(), ..Caller::default() }).unwrap();
     until("each has an outcome", || {
         let (answered, failed) = *outcome.lock().unwrap();
         answered + failed == wanted
@@ -208,8 +200,7 @@ fn called(target: std::net::SocketAddr, wanted: u32) -> (u32, u32) {
     running.stop();
     assert!(running.wait(PATIENCE));
     running.join().unwrap();
-    let outcome = *outcome.lock().unwrap();
-    outcome
+    *outcome.lock().unwrap()
 }
 
 #[test]

@@ -1,9 +1,24 @@
 //! What an operator may set.
+//!
+//! [`Config`] is what the rest of Ringroad sees: complete, checked, never a text. Four files stand behind it: [`keys`]
+//! names every key with its unit and range, `sources` reads the layers and refuses what it does not know, `check` holds
+//! the rules, `show` prints a configuration back.
+
+mod check;
+mod error;
+pub mod keys;
+mod show;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use check::check;
+pub use error::{ConfigError, Problem, Source};
+pub use show::{MASK, differences, masked, to_toml_commented};
+pub use sources::{Loaded, load};
 
 /// The whole configuration, with defaults that need no file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

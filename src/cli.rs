@@ -1,0 +1,301 @@
+//! The command line: what may be asked, and how answers and failures are told.
+//!
+//! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration).
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ringroad::config::{self, Config};
+use tracing_subscriber::EnvFilter;
+
+/// The whole command line. Without a subcommand its flags are those of `serve`.
+#[derive(Debug, Parser)]
+#[command(name = "ringroad", version, about, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    asked: Option<Asked>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// What was asked for.
+#[derive(Debug, Subcommand)]
+pub enum Asked {
+    /// Run the gateway (also without the word `serve`)
+    Serve(ServeArgs),
+    /// Run a fleet of vehicles that speaks the real protocol against a gateway
+    Drive(DriveArgs),
+    /// Run a gateway and the bundled city trace against it
+    Demo(DemoArgs),
+    /// Print the effective configuration as TOML, with a comment for every key
+    Config(ConfigArgs),
+}
+
+/// Where a configuration comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Sources {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one value, as in `--set vehicles.nearby_radius_m=300`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `ringroad serve`
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    sources: Sources,
+    /// Address and port to listen on [default: 0.0.0.0:3002]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Worker threads; 0: one per core [default: 0]
+    #[arg(long, value_name = "N")]
+    workers: Option<u16>,
+}
+
+/// `ringroad drive`
+#[derive(Args, Clone, Debug)]
+pub struct DriveArgs {
+    /// The gateway, as in `ws://localhost:3002/v2v`
+    pub url: String,
+    /// Vehicles that move at random
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "trace")]
+    pub vehicles: u32,
+    /// Updates per second and vehicle
+    #[arg(long, value_name = "F", default_value_t = 2.0, value_parser = positive)]
+    pub hz: f64,
+    /// How long to drive [default: 30; with a trace: all of it]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
+    /// Side of the square in which the vehicles move, metres
+    #[arg(long, value_name = "METRES", default_value_t = 10_000.0, value_parser = positive, conflicts_with = "trace")]
+    pub side: f64,
+    /// Replay this recorded trace (CSV, plain or gzip) instead
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Replay this many times faster than it was recorded
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive, requires = "trace")]
+    pub speedup: f64,
+    /// The gateway's radius, metres; what is owed is computed with it
+    #[arg(long, value_name = "METRES", default_value_t = 500.0, value_parser = positive)]
+    pub radius: f64,
+}
+
+/// `ringroad demo`
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// The gateway's part.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Replay the trace this many times faster than it was recorded
+    #[arg(long, value_name = "X", default_value_t = 10.0, value_parser = positive)]
+    pub speedup: f64,
+    /// Updates per second and vehicle
+    #[arg(long, value_name = "F", default_value_t = 2.0, value_parser = positive)]
+    pub hz: f64,
+    /// Stop after this time [default: the whole trace]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
+}
+
+/// `ringroad config`
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Only say whether the configuration is valid
+    #[arg(long)]
+    check: bool,
+    /// Print secrets instead of ********
+    #[arg(long, conflicts_with = "check")]
+    show_secrets: bool,
+}
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub enum Failure {
+    /// Asked for something that cannot be: exit code 2.
+    Usage(String),
+    /// Went wrong while running: exit code 1.
+    Runtime(String),
+}
+
+impl Failure {
+    /// Tells the reason on stderr and answers the exit code.
+    pub fn tell(self) -> ExitCode {
+        let (reason, code) = match self {
+            Failure::Usage(reason) => (reason, 2),
+            Failure::Runtime(reason) => (reason, 1),
+        };
+        for line in reason.lines() {
+            // Nothing is left to tell it to when stderr is gone.
+            let _ = writeln!(std::io::stderr(), "ringroad: {line}");
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// Reads the command line; ends the process if it cannot be read, or asks for help only.
+pub fn asked() -> Asked {
+    let line = CommandLine::parse();
+    line.asked.unwrap_or(Asked::Serve(line.serve))
+}
+
+/// Logs to stderr, at the level that `RINGROAD_LOG` or else `RUST_LOG` asks for.
+pub fn start_logs() -> Result<(), Failure> {
+    let wanted = ["RINGROAD_LOG", "RUST_LOG"].into_iter().find_map(|name| {
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+        text.map(|text| (name, text))
+    });
+    let filter = match wanted {
+        Some((name, text)) => {
+            EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("{name}={text}: {error}")))?
+        }
+        None => EnvFilter::new("info"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would report a broken stderr on stderr, and panic.
+        .log_internal_errors(false)
+        .init();
+    Ok(())
+}
+
+impl ServeArgs {
+    /// The effective configuration; warnings are logged.
+    pub fn config(&self) -> Result<Config, Failure> {
+        // A variable that is not UTF-8 is kept, changed: if it is one of ours, its value is refused by name.
+        let env = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        let loaded = config::load(self.sources.config.as_deref(), env, &self.sets())
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded.config)
+    }
+
+    /// `--listen` and `--workers` are short for a `--set` that comes last.
+    fn sets(&self) -> Vec<String> {
+        let listen = self.listen.map(|listen| format!("server.listen={listen}"));
+        let workers = self.workers.map(|workers| format!("server.workers={workers}"));
+        self.sources.set.iter().cloned().chain(listen).chain(workers).collect()
+    }
+}
+
+/// `ringroad config`
+pub fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = args.serve.config()?;
+    let text = match (args.check, args.show_secrets) {
+        (true, _) => "configuration is valid\n".to_owned(),
+        (false, true) => config::to_toml_commented(&config),
+        (false, false) => config::to_toml_commented(&config::masked(&config)),
+    };
+    say(&text)
+}
+
+/// Writes to stdout. A reader that has seen enough, as in `| head`, is no failure.
+pub fn say(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Runtime(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// What `serve` says on stdout once it listens: where, on how many workers, and what differs from the defaults.
+pub fn announcement(config: &Config, listening_on: SocketAddr, workers: usize) -> String {
+    let mut text = format!("ringroad {} listening on {listening_on}\n", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(text, "workers: {workers}");
+    let differences = config::differences(config);
+    if !differences.is_empty() {
+        text.push_str("different from the defaults:\n");
+    }
+    for (key, value) in differences {
+        let _ = writeln!(text, "  {key} = {value}");
+    }
+    text
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_are_taken_or_refused() {
+        let taken = [
+            "ringroad",
+            "ringroad --listen 127.0.0.1:0 --workers 2 --set a.b=c --set d.e=f --config x.toml",
+            "ringroad serve --listen [::]:1 --workers 0",
+            "ringroad drive ws://localhost:3002/v2v",
+            "ringroad drive ws://h/ --vehicles 4000 --hz 2 --seconds 30 --side 10000",
+            "ringroad drive ws://h/ --trace t.csv.gz --speedup 10 --hz 0.5",
+            "ringroad demo --speedup 20 --listen 127.0.0.1:0",
+            "ringroad config --check --config x.toml",
+            "ringroad config --show-secrets --set auth.secret=x",
+        ];
+        for line in taken {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        let refused = [
+            "ringroad bogus",
+            "ringroad --listen localhost",
+            "ringroad --workers -1",
+            "ringroad --workers 2 drive ws://h/",
+            "ringroad drive",
+            "ringroad drive ws://h/ --hz 0",
+            "ringroad drive ws://h/ --hz nan",
+            "ringroad drive ws://h/ --vehicles 0",
+            "ringroad drive ws://h/ --speedup 2",
+            "ringroad drive ws://h/ --trace t --side 5",
+            "ringroad config --check --show-secrets",
+        ];
+        for line in refused {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_flags_of_serve_work_without_its_name() {
+        let line = parse("ringroad --workers 3 --listen 127.0.0.1:9 --set server.workers=5").expect("serve");
+        assert!(line.asked.is_none());
+        assert_eq!(line.serve.sets(), ["server.workers=5", "server.listen=127.0.0.1:9", "server.workers=3"]);
+    }
+
+    #[test]
+    fn the_announcement_has_what_differs() {
+        let mut config = Config::default();
+        let address = "127.0.0.1:3002".parse().expect("an address");
+        let plain = announcement(&config, address, 2);
+        assert!(plain.ends_with("listening on 127.0.0.1:3002\nworkers: 2\n"), "{plain}");
+        config.vehicles.nearby_radius_m = 300.0;
+        config.auth.secret = "hunter2".to_owned();
+        let text = announcement(&config, address, 2);
+        assert!(text.contains("  vehicles.nearby_radius_m = 300.0\n") && !text.contains("hunter2"), "{text}");
+    }
+}

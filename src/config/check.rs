@@ -1,0 +1,278 @@
+//! The rules: what each key accepts, and how values must relate.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use toml::Value;
+
+use super::keys::{self, Key, Kind};
+use super::{Config, ConfigError, MASK, Problem, Source};
+
+/// What an outbox must hold beyond the largest message: a relayed message leaves with a frame header and some fields
+/// more than it came with.
+const OUTBOX_SPARE_BYTES: u32 = 1024;
+
+/// HS256 keys shorter than its hash are weaker than the hash (RFC 7518, section 3.2).
+const SECRET_BYTES_MIN: usize = 32;
+
+/// Characters of an offending value that an error repeats.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// Checks a configuration that was made in a program rather than by [`load`](super::load).
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut problems = Vec::new();
+    match toml::Table::try_from(config) {
+        Ok(tree) => {
+            for key in keys::KEYS {
+                let value = key.name.split('.').try_fold(None, |at: Option<&Value>, segment| {
+                    Some(at.map_or_else(|| tree.get(segment), |value| value.get(segment)))
+                });
+                if let Some(Some(value)) = value
+                    && !accepts(&key.kind, value)
+                {
+                    problems.push(invalid(key, value, Source::Default));
+                }
+            }
+        }
+        Err(error) => problems.push(Problem::Refused { reason: error.to_string(), at: Source::Default }),
+    }
+    problems.extend(relations(config, |_| Source::Default));
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+}
+
+/// Whether a value has the right type and is within its bounds.
+pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
+    match (kind, value) {
+        (Kind::Address, Value::String(text)) => text.parse::<SocketAddr>().is_ok(),
+        (Kind::Path, Value::String(path)) => is_endpoint_path(path),
+        (Kind::Text | Kind::Secret, Value::String(_)) => true,
+        (Kind::Origins, Value::Array(items)) => items.iter().all(|item| item.as_str().is_some_and(is_origin)),
+        (Kind::Flag, Value::Boolean(_)) => true,
+        (Kind::Whole(min, max), Value::Integer(n)) => u64::try_from(*n).is_ok_and(|n| (*min..=*max).contains(&n)),
+        // NaN is in no range.
+        (Kind::Real(min, max), Value::Float(x)) => (*min..=*max).contains(x),
+        (Kind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
+        (Kind::Baud, Value::Integer(n)) => u64::try_from(*n).is_ok_and(|n| keys::BAUDS.contains(&n)),
+        (Kind::Bucket, Value::Table(parts)) => parts.iter().all(|(name, part)| match name.as_str() {
+            "burst" => accepts(&keys::BURST, part),
+            "per_ms" => accepts(&keys::PER_MS, part),
+            _ => false,
+        }),
+        (Kind::ShortIds, Value::Table(ids)) => {
+            let vehicles: BTreeSet<_> = ids.values().filter_map(Value::as_str).collect();
+            vehicles.len() == ids.len()
+                && ids.iter().all(|(short, vehicle)| is_short_id(short) && vehicle.as_str().is_some_and(is_vehicle_id))
+        }
+        _ => false,
+    }
+}
+
+/// The error for a value that its key does not accept.
+pub(super) fn invalid(key: &Key, value: &Value, at: Source) -> Problem {
+    let value = if key.kind == Kind::Secret { MASK.to_owned() } else { shown(value) };
+    Problem::Invalid { key: key.name.to_owned(), value, expected: key.kind.to_string(), at }
+}
+
+/// A value as TOML, short enough for a line of a terminal.
+pub(super) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// The rules between keys, for values that are each acceptable by themselves.
+pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut refuse = |keys: [&str; 2], reason: String| {
+        // The reader is sent to the value that somebody chose; the other one may be a default.
+        let at = keys.map(&source).into_iter().find(|at| *at != Source::Default).unwrap_or(Source::Default);
+        problems.push(Problem::Refused { reason, at });
+    };
+
+    let vehicles = &config.vehicles;
+    if vehicles.heartbeat_timeout_ms <= vehicles.ping_ms {
+        refuse(
+            ["vehicles.heartbeat_timeout_ms", "vehicles.ping_ms"],
+            format!(
+                "`vehicles.heartbeat_timeout_ms` is {}; expected more than `vehicles.ping_ms`, which is {}: \
+                 a silent client must have time to answer a ping",
+                vehicles.heartbeat_timeout_ms, vehicles.ping_ms
+            ),
+        );
+    }
+
+    let limits = &config.limits;
+    if limits.outbox_bytes_max < limits.message_bytes_max.saturating_add(OUTBOX_SPARE_BYTES) {
+        refuse(
+            ["limits.outbox_bytes_max", "limits.message_bytes_max"],
+            format!(
+                "`limits.outbox_bytes_max` is {}; expected at least `limits.message_bytes_max`, which is {}, \
+                 + {OUTBOX_SPARE_BYTES}: one relayed message must fit",
+                limits.outbox_bytes_max, limits.message_bytes_max
+            ),
+        );
+    }
+
+    if config.auth.required && config.auth.secret.is_empty() {
+        refuse(
+            ["auth.required", "auth.secret"],
+            "`auth.required` is true, but there is no secret to check tokens with; \
+             set `auth.secret` or the environment variable V2V_JWT_SECRET"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+/// What works but should not stay so.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let secret_bytes = config.auth.secret.len();
+    if config.auth.required && secret_bytes < SECRET_BYTES_MIN {
+        warnings.push(format!(
+            "`auth.secret` has {secret_bytes} bytes; an HS256 secret should have at least {SECRET_BYTES_MIN}"
+        ));
+    }
+    warnings
+}
+
+fn is_endpoint_path(path: &str) -> bool {
+    // `/vehicles/:id` is HTTP too, so what lies below an HTTP path is taken as well.
+    let is_http = keys::HTTP_PATHS
+        .iter()
+        .any(|http| path.strip_prefix(http).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    path.starts_with('/')
+        && !is_http
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
+}
+
+/// What a browser puts into `Origin`: scheme and authority, never a path; or `null`.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return text == "null";
+    };
+    !scheme.is_empty()
+        && !authority.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && !authority.contains(['/', '?', '#', '@', '*', ','])
+}
+
+fn is_short_id(text: &str) -> bool {
+    // Written in one way only, or `7` and `07` would be two entries for one modem.
+    text.parse::<u8>().is_ok_and(|id| (1..=254).contains(&id) && id.to_string() == text)
+}
+
+fn is_vehicle_id(text: &str) -> bool {
+    (3..=40).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Value {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn values_are_accepted_or_refused() {
+        let yes_no: &[(&str, &[&str], &[&str])] = &[
+            (
+                "server.listen",
+                &["'0.0.0.0:0'", "'[::]:3002'"],
+                &["'localhost:1'", "'1.2.3.4'", "3002", "'1.2.3.4:65536'"],
+            ),
+            ("server.workers", &["0", "1024"], &["-1", "1025", "1.0", "'2'", "true"]),
+            (
+                "server.path",
+                &["'/'", "'/v2v'", "'/ws/v1'", "'/vehicles-live'", "'/Health'"],
+                &[
+                    "''",
+                    "'v2v'",
+                    "'/health'",
+                    "'/vehicles'",
+                    "'/vehicles/x'",
+                    "'/presence/'",
+                    "'/a b'",
+                    "'/a?b'",
+                    "'/ä'",
+                ],
+            ),
+            (
+                "server.allowed_origins",
+                &["[]", "['https://a.example', 'http://localhost:3000', 'null']"],
+                &["['*']", "['a.example']", "['https://a.example/']", "'https://a.example'", "[1]", "['://a']"],
+            ),
+            ("vehicles.nearby_radius_m", &["1.0", "5000.0"], &["0.999", "5000.1", "nan", "inf", "-inf", "'500'"]),
+            ("vehicles.nearby_exit_factor", &["1.0", "3.0"], &["0.99", "3.01", "nan"]),
+            ("vehicles.flush_ms", &["0", "1000"], &["1001", "-1"]),
+            ("vehicles.coalesce_ms", &["0", "60000"], &["60001"]),
+            ("vehicles.ping_ms", &["1"], &["0"]),
+            ("presence.scope", &["'all'", "'nearby'", "'none'"], &["'All'", "''", "1"]),
+            ("auth.required", &["true"], &["1", "'true'"]),
+            ("limits.message_bytes_max", &["1024", "16777216"], &["1023", "16777217"]),
+            ("limits.broadcast_log_bytes", &["65536", "1073741824"], &["65535", "1073741825"]),
+            ("limits.handshake_ms_max", &["100", "600000"], &["99", "600001"]),
+            ("limits.conns_per_worker_max", &["1", "1000000"], &["0", "1000001"]),
+            ("radio.baud", &["9600", "115200"], &["9601", "0", "-9600"]),
+            (
+                "radio.short_ids",
+                &["{}", "{1='CAR', 254='a.b_c-d'}"],
+                &["{0='CAR'}", "{255='CAR'}", "{07='CAR'}", "{1='ab'}", "{1='a b c'}", "{1='CAR', 2='CAR'}", "{1=3}"],
+            ),
+            (
+                "rate_limits.signaling",
+                &["{burst=0}", "{burst=5, per_ms=1000}", "{}"],
+                &["{burst=-1}", "{per_ms=0}", "{rate=1}", "5", "{burst=1000001}"],
+            ),
+        ];
+        for (name, yes, no) in yes_no {
+            let key = keys::KEYS.iter().find(|key| key.name == *name).expect("a known key");
+            for text in *yes {
+                assert!(accepts(&key.kind, &value(text)), "{name} = {text}");
+            }
+            for text in *no {
+                assert!(!accepts(&key.kind, &value(text)), "{name} = {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_acceptable() {
+        check(&Config::default()).expect("defaults");
+    }
+
+    #[test]
+    fn a_configuration_made_in_a_program_is_checked_too() {
+        let mut config = Config::default();
+        config.vehicles.nearby_radius_m = f64::NAN;
+        config.vehicles.ping_ms = 60_000;
+        let ConfigError(problems) = check(&config).expect_err("two problems");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn relations_name_both_keys() {
+        type Change = fn(&mut Config);
+        let cases: &[(Change, &str, &str)] = &[
+            (|c| c.vehicles.heartbeat_timeout_ms = 25_000, "vehicles.heartbeat_timeout_ms", "vehicles.ping_ms"),
+            (|c| c.limits.outbox_bytes_max = 65_536, "limits.outbox_bytes_max", "limits.message_bytes_max"),
+            (|c| c.auth.required = true, "auth.required", "V2V_JWT_SECRET"),
+        ];
+        for (change, first, second) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let text = check(&config).expect_err(first).to_string();
+            assert!(text.contains(first) && text.contains(second), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_shortened_at_a_character() {
+        let text = shown(&Value::String("ä".repeat(200)));
+        assert_eq!(text.chars().count(), SHOWN_CHARS_MAX + 1);
+    }
+}

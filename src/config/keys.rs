@@ -1,0 +1,302 @@
+//! The key table: every key an operator may set, once, with its meaning, its unit and what it accepts.
+//!
+//! The printed configuration, the error messages and the search for the nearest key all read this table; a test holds
+//! it against the serialised [`Config`](super::Config), so neither can have a key that the other lacks.
+
+use std::fmt;
+
+/// A key and what is to be said about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.key`
+    pub name: &'static str,
+    /// What it accepts.
+    pub kind: Kind,
+    /// Unit of the value; empty where there is none.
+    pub unit: &'static str,
+    /// What it does, in one sentence without a full stop.
+    pub meaning: &'static str,
+}
+
+/// What a key accepts. `Display` says it in words.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// An IP address and a port.
+    Address,
+    /// Path of a WebSocket endpoint beside the HTTP ones.
+    Path,
+    /// Any string.
+    Text,
+    /// Any string; never printed.
+    Secret,
+    /// Web origins.
+    Origins,
+    /// A boolean.
+    Flag,
+    /// An integer within bounds, both included.
+    Whole(u64, u64),
+    /// A number within bounds, both included.
+    Real(f64, f64),
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A speed that serial lines have.
+    Baud,
+    /// A token bucket: `burst` and `per_ms`.
+    Bucket,
+    /// Short radio ids to vehicle ids.
+    ShortIds,
+}
+
+/// Paths that answer HTTP on the same port.
+pub const HTTP_PATHS: [&str; 4] = ["/health", "/metrics", "/vehicles", "/presence"];
+
+/// Speeds of a serial line.
+pub const BAUDS: [u64; 11] = [1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600];
+
+/// Tokens of a bucket; 0 is unlimited.
+pub const BURST: Kind = Kind::Whole(0, 1_000_000);
+
+/// Time in which a bucket fills.
+pub const PER_MS: Kind = Kind::Whole(1, DAY_MS);
+
+const DAY_MS: u64 = 86_400_000;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+const fn key(name: &'static str, kind: Kind, unit: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, unit, meaning }
+}
+
+/// Every key, in the order in which a configuration is printed.
+pub const KEYS: &[Key] = &[
+    key("server.listen", Kind::Address, "", "Address and port to listen on; port 0 lets the kernel choose"),
+    key("server.workers", Kind::Whole(0, 1024), "threads", "Worker threads; 0: one per core"),
+    key("server.path", Kind::Path, "", "Path of the WebSocket endpoint"),
+    key("server.allowed_origins", Kind::Origins, "", "Origins whose pages may connect; empty: all"),
+    key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
+    key(
+        "vehicles.nearby_exit_factor",
+        Kind::Real(1.0, 3.0),
+        "",
+        "A neighbour is lost beyond the larger of radius x factor and radius + 20 m",
+    ),
+    key(
+        "vehicles.coalesce_ms",
+        Kind::Whole(0, 60_000),
+        "ms",
+        "At most one location update per vehicle is processed in this time, the newest; 0: every one",
+    ),
+    key(
+        "vehicles.flush_ms",
+        Kind::Whole(0, 1_000),
+        "ms",
+        "Least time between two position flushes to one connection; 0: every turn",
+    ),
+    key(
+        "vehicles.heartbeat_timeout_ms",
+        Kind::Whole(1, DAY_MS),
+        "ms",
+        "A connection silent for this long is closed and announced as timed out; more than ping_ms",
+    ),
+    key("vehicles.ping_ms", Kind::Whole(1, DAY_MS), "ms", "A connection silent for this long gets a WebSocket ping"),
+    key(
+        "vehicles.nearby_list_ms",
+        Kind::Whole(0, DAY_MS),
+        "ms",
+        "Least time between two nearby_vehicles lists after a change; 0: no lists at all",
+    ),
+    key(
+        "vehicles.nearby_interval_ms",
+        Kind::Whole(100, DAY_MS),
+        "ms",
+        "A nearby_vehicles list is sent this often even without a change",
+    ),
+    key("vehicles.request_timeout_ms", Kind::Whole(1, DAY_MS), "ms", "How long a connect_request waits for its answer"),
+    key(
+        "rate_limits.location_update",
+        Kind::Bucket,
+        "",
+        "Token bucket per vehicle: burst messages per per_ms; burst 0: unlimited",
+    ),
+    key("rate_limits.send_message", Kind::Bucket, "", "The same for send_message"),
+    key("rate_limits.signaling", Kind::Bucket, "", "The same for requests, answers, calls, offers and goodbyes"),
+    key(
+        "rate_limits.ice_candidate",
+        Kind::Bucket,
+        "",
+        "The same for ice_candidate; a browser sends 5 to 20 in a burst",
+    ),
+    key("rate_limits.emergency_alert", Kind::Bucket, "", "The same for emergency_alert"),
+    key("presence.scope", Kind::Choice(&["all", "nearby", "none"]), "", "Who hears of a vehicle's coming and going"),
+    key("auth.required", Kind::Flag, "", "Whether register needs a valid authToken"),
+    key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens"),
+    key(
+        "limits.conns_per_worker_max",
+        Kind::Whole(1, 1_000_000),
+        "connections",
+        "Connections of one worker; more are refused with 503",
+    ),
+    key(
+        "limits.message_bytes_max",
+        Kind::Whole(KIB, 16 * MIB),
+        "bytes",
+        "One WebSocket message; larger ones close the connection with 1009",
+    ),
+    key(
+        "limits.outbox_bytes_max",
+        Kind::Whole(2 * KIB, 64 * MIB),
+        "bytes",
+        "Events waiting for one connection; beyond, it is closed with 4008; at least message_bytes_max + 1024",
+    ),
+    key(
+        "limits.handshake_ms_max",
+        Kind::Whole(100, 600_000),
+        "ms",
+        "Time from the connection to a complete request head",
+    ),
+    key(
+        "limits.broadcast_log_bytes",
+        Kind::Whole(64 * KIB, KIB * MIB),
+        "bytes",
+        "Log of what goes to everyone, per worker; who falls behind by more is closed with 4008",
+    ),
+    key("radio.device", Kind::Text, "", "Serial device of the radio modem; empty: none"),
+    key("radio.baud", Kind::Baud, "baud", "Speed of the serial line"),
+    key("radio.short_ids", Kind::ShortIds, "", "Short radio ids to vehicle ids"),
+];
+
+/// What a dotted path leads to.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// A section, or nothing yet (the empty path).
+    Section,
+    /// A key of the table.
+    Key(&'static Key),
+    /// `burst` or `per_ms` of a bucket, with what that accepts.
+    BucketPart(Kind),
+    /// One short id.
+    ShortId,
+}
+
+/// Follows a dotted path.
+pub fn find(path: &str) -> Option<Place> {
+    if let Some(key) = KEYS.iter().find(|key| key.name == path) {
+        return Some(Place::Key(key));
+    }
+    if sections().any(|section| section == path) {
+        return Some(Place::Section);
+    }
+    let (parent, last) = path.rsplit_once('.')?;
+    match KEYS.iter().find(|key| key.name == parent)?.kind {
+        Kind::Bucket if last == "burst" => Some(Place::BucketPart(BURST)),
+        Kind::Bucket if last == "per_ms" => Some(Place::BucketPart(PER_MS)),
+        Kind::ShortIds => Some(Place::ShortId),
+        _ => None,
+    }
+}
+
+/// The known path that is most like `path`, which is not one.
+///
+/// The last segment counts almost as much as the whole: a key in the wrong section, or in none, is the commonest slip
+/// after a wrong letter.
+pub fn nearest(path: &str) -> String {
+    let tail = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let parts = KEYS
+        .iter()
+        .filter(|key| key.kind == Kind::Bucket)
+        .flat_map(|key| [format!("{}.burst", key.name), format!("{}.per_ms", key.name)]);
+    let known = KEYS.iter().map(|key| key.name.to_owned()).chain(sections().map(str::to_owned)).chain(parts);
+    let likeness = |candidate: &str| {
+        let (wrong, right) = (tail(path), tail(candidate));
+        // A shortened name, `radius`, is far from the whole by letters alone.
+        let contained = if wrong.len() >= 4 && right.contains(&wrong) { 0.85 } else { 0.0 };
+        strsim::normalized_damerau_levenshtein(path, candidate)
+            .max(strsim::normalized_damerau_levenshtein(&wrong, &right) * 0.95)
+            .max(contained)
+    };
+    known.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default()
+}
+
+/// Section names, each once.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    let mut previous = "";
+    KEYS.iter().filter_map(move |key| {
+        let (section, _) = key.name.split_once('.')?;
+        (section != std::mem::replace(&mut previous, section)).then_some(section)
+    })
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Address => write!(f, "an IP address and a port, such as \"0.0.0.0:3002\" or \"[::]:3002\""),
+            Kind::Path => {
+                write!(f, "a path that starts with '/', without '?', '#' or spaces, and is none of the HTTP paths (")?;
+                write!(f, "{})", HTTP_PATHS.join(", "))
+            }
+            Kind::Text | Kind::Secret => write!(f, "a string"),
+            Kind::Origins => {
+                write!(f, "a list of origins such as \"https://example.org\", without a path; empty to allow all")
+            }
+            Kind::Flag => write!(f, "true or false"),
+            Kind::Whole(min, max) => write!(f, "an integer from {min} to {max}"),
+            Kind::Real(min, max) => write!(f, "a number from {min} to {max}"),
+            Kind::Choice(words) => write!(f, "one of \"{}\"", words.join("\", \"")),
+            Kind::Baud => write!(f, "a standard speed: {}", BAUDS.map(|baud| baud.to_string()).join(", ")),
+            Kind::Bucket => write!(f, "a bucket such as {{ burst = 5, per_ms = 1000 }}"),
+            Kind::ShortIds => {
+                write!(f, "short ids from 1 to 254, each with its own vehicle id (3 to 40 of A-Z a-z 0-9 . _ -)")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_table_has_exactly_the_keys_of_the_struct() {
+        let tree = toml::Table::try_from(Config::default()).expect("the default configuration is TOML");
+        let mut of_struct: Vec<String> = Vec::new();
+        for (section, content) in &tree {
+            of_struct.extend(content.as_table().expect("a section").keys().map(|name| format!("{section}.{name}")));
+        }
+        let mut of_table: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        of_struct.sort();
+        of_table.sort();
+        assert_eq!(of_struct, of_table);
+        assert_eq!(sections().count(), tree.len(), "the keys of one section stand together");
+    }
+
+    #[test]
+    fn paths_lead_to_their_places() {
+        for path in ["server", "server.listen", "rate_limits.signaling", "rate_limits.signaling.burst"] {
+            assert!(find(path).is_some(), "{path}");
+        }
+        assert!(matches!(find("radio.short_ids.7"), Some(Place::ShortId)));
+        for path in ["", "listen", "server.port", "rate_limits.signaling.rate", "server.listen.port", "server."] {
+            assert!(find(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_the_one_that_was_meant() {
+        let cases = [
+            ("vehicles.nearby_radius", "vehicles.nearby_radius_m"),
+            ("vehicle.flush_ms", "vehicles.flush_ms"),
+            ("listen", "server.listen"),
+            ("server.worker", "server.workers"),
+            ("server.nearby_radius_m", "vehicles.nearby_radius_m"),
+            ("rate_limits.location_updates", "rate_limits.location_update"),
+            ("rate_limits.signaling.brust", "rate_limits.signaling.burst"),
+            ("vehicle", "vehicles"),
+            ("server.origins", "server.allowed_origins"),
+            ("vehicles.radius", "vehicles.nearby_radius_m"),
+        ];
+        for (wrong, meant) in cases {
+            assert_eq!(nearest(wrong), meant, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Counters of one worker, and their exposition as Prometheus text.
+//!
+//! A worker counts in a plain struct that only its own thread writes. A scrape takes a copy from each, adds them up and
+//! renders the sum. To add a counter, add a line to the table below; nothing else knows the fields one by one.
+
+mod histogram;
+mod label;
+mod table;
+mod text;
+
+pub use histogram::{BOUNDS_MS, Histogram};
+pub use label::{LABELS_MAX, Label, PerLabel};
+pub use table::{Family, Kind, Series, Values};
+pub use text::{CONTENT_TYPE, Gauge, render};
+
+pub(crate) use label::labels;
+pub(crate) use table::counters;
+
+use crate::io::counters::ShellCounters;
+use crate::shard::close::{CloseReason, ShedReason};
+use crate::wire::error::ErrorCode;
+
+counters! {
+    /// Plain counters of one worker. Written by its thread alone; summed over workers at scrape.
+    pub struct Counters {
+        // Names that dashboards of existing servers know.
+        messages: u64 = counter "v2v_messages_total", "", "Chat messages accepted from vehicles.";
+        emergencies: u64 = counter "v2v_emergencies_total", "", "Emergency alerts accepted, each counted once.";
+        call_sessions: u64 = counter "v2v_call_sessions_total", "", "Calls begun (call_initiate relayed).";
+        active_vehicles: u64 = gauge "v2v_active_vehicles", "", "Vehicles registered and connected now.";
+        candidates_examined: u64 = counter "v2v_spatial_candidates_examined", "",
+            "Vehicles whose distance was looked at when another moved.";
+        candidates_within_radius: u64 = counter "v2v_spatial_candidates_within_radius", "",
+            "Of these, vehicles that were within the radius.";
+        location_updates_received: u64 = counter "v2v_location_updates_received", "",
+            "Location updates that passed validation and the rate limit.";
+        location_updates_processed: u64 = counter "v2v_location_updates_processed", "",
+            "Location updates that moved their vehicle.";
+        location_updates_coalesced: u64 = counter "v2v_location_updates_coalesced", "",
+            "Location updates that a newer one replaced before they were processed.";
+        delivery_latency_ms: Histogram = histogram "v2v_message_delivery_latency_ms", "ms",
+            "Time from receipt to the send of a relayed message.";
+
+        // Connections.
+        connections_open: u64 = gauge "ringroad_connections_open", "", "Connections open now, of any protocol.";
+        connections_opened: u64 = counter "ringroad_connections_opened_total", "", "Connections accepted.";
+        upgrades: u64 = counter "ringroad_upgrades_total", "", "Connections that became WebSockets.";
+        closes: PerLabel<CloseReason> = counter "ringroad_connections_closed_total", "", "Connections closed, by why.";
+        http_requests: u64 = counter "ringroad_http_requests_total", "", "HTTP requests answered, upgrades left out.";
+
+        // In and out.
+        messages_in: u64 = counter "ringroad_messages_in_total", "", "WebSocket messages received, whole ones.";
+        events_sent: u64 = counter "ringroad_events_sent_total", "", "Events sent to clients, positions left out.";
+        errors: PerLabel<ErrorCode> = counter "ringroad_errors_total", "", "Error events sent to clients, by code.";
+        broadcasts: u64 = counter "ringroad_broadcasts_total", "", "Events put into a worker's broadcast log, for all.";
+        relays: u64 = counter "ringroad_relays_total", "", "Messages and signals passed from one vehicle to another.";
+
+        // Positions and neighbours.
+        location_updates_late: u64 = counter "ringroad_location_updates_late_total", "",
+            "Location updates older than the newest of their vehicle; they cause no event.";
+        peer_locations: u64 = counter "ringroad_peer_locations_total", "", "Positions delivered to neighbours.";
+        state_conflated: u64 = counter "ringroad_state_conflated_total", "",
+            "Positions that a newer one replaced before a slow reader took them.";
+        registrations: u64 = counter "ringroad_registrations_total", "", "Vehicles registered, takeovers included.";
+        presence_updates: u64 = counter "ringroad_presence_updates_total", "", "Comings and goings announced.";
+        proximity_enters: u64 = counter "ringroad_proximity_enter_total", "", "Vehicles told that a neighbour came.";
+        proximity_exits: u64 = counter "ringroad_proximity_exit_total", "", "Vehicles told that a neighbour left.";
+
+        // Between workers, over the air, and what was let go.
+        mesh_batches: u64 = counter "ringroad_mesh_batches_total", "", "Batches handed to other workers.";
+        radio_frames_in: u64 = counter "ringroad_radio_frames_in_total", "", "Radio frames received and understood.";
+        radio_frames_out: u64 = counter "ringroad_radio_frames_out_total", "", "Radio frames given to the modem.";
+        radio_frames_bad: u64 = counter "ringroad_radio_frames_bad_total", "",
+            "Radio frames with a wrong checksum, version, type or length.";
+        shed: PerLabel<ShedReason> = counter "ringroad_shed_total", "", "What was dropped on purpose, by why.";
+        /// What the shell counts.
+        shell: ShellCounters = table;
+    }
+}

@@ -1,0 +1,243 @@
+//! What each client event does.
+
+use crate::limits;
+use crate::turn::{ConnId, Now};
+use crate::wire::error::ErrorCode;
+use crate::wire::event::{Event, Motion, Status};
+use crate::wire::json::{self, Command, Decoded, EventKind, Fix, Rejected};
+use crate::wire::state::{self, State};
+use crate::wire::units;
+
+use super::close::CloseReason;
+use super::mail::{Note, StateNote, What};
+use super::vehicles::Slot;
+use super::world::WorldId;
+use super::{Shard, Timer};
+
+impl Shard {
+    /// A message in the V2V dialect.
+    pub(super) fn v2v_message(&mut self, now: Now, id: ConnId, text: &mut [u8]) {
+        let mut parser = std::mem::take(&mut self.parser);
+        json::decode(&mut parser, text, now.unix_ms, |decoded| match decoded {
+            Ok(decoded) => self.command(now, id, decoded),
+            Err(Rejected { code: code @ ErrorCode::UnknownEvent, message }) => {
+                self.error_with(now, id, code, message, Some(KNOWN_EVENTS.as_bytes()));
+            }
+            Err(Rejected { code, message }) => self.error(now, id, code, message),
+        });
+        self.parser = parser;
+    }
+
+    fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {
+        let Decoded { kind, command } = decoded;
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let (world_id, slot) = (conn.world, conn.vehicle);
+        let mut me = None;
+        if !matches!(kind, EventKind::Register | EventKind::Heartbeat) {
+            let world = &mut self.worlds[usize::from(world_id.0)];
+            let Some((slot, vehicle)) = slot.and_then(|slot| Some((slot, world.vehicles.find(slot)?))) else {
+                self.error(now, id, ErrorCode::NotRegistered, "register first");
+                return;
+            };
+            let (key, identity) = (vehicle.key, vehicle.identity.clone());
+            if let Some(driving) = vehicle.driving_mut()
+                && let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits)
+                && let Err(retry_ms) = level.take(bucket, now.mono_ms)
+            {
+                let details = format!("{{\"event\":\"{}\",\"retryAfterMs\":{retry_ms}}}", kind.name());
+                let details = Some(details.as_bytes());
+                self.error_with(now, id, ErrorCode::RateLimited, "too many of this event", details);
+                return;
+            }
+            me = Some((slot, key, identity));
+        }
+        let command = match command {
+            Ok(command) => command,
+            Err(Rejected { code, message }) => {
+                self.error(now, id, code, message);
+                return;
+            }
+        };
+        let own_id = me.as_ref().map_or("", |(_, _, identity)| &*identity.vehicle_id);
+        let named = match &command {
+            Command::Location { vehicle_id, .. } => Some(*vehicle_id),
+            Command::Message { sender, .. } | Command::Emergency { sender, .. } => Some(*sender),
+            Command::Relay(relay) => relay.sender,
+            Command::Register { .. } | Command::Heartbeat => None,
+        };
+        if named.is_some_and(|named| named != own_id) {
+            self.error(now, id, ErrorCode::NotYours, "this connection is registered as another vehicle");
+            return;
+        }
+        match (command, &me) {
+            (Command::Register { vehicle_id, driver_name, info, auth_token }, _) => {
+                match self.auth.check(now, vehicle_id, auth_token) {
+                    Ok(()) => self.register(now, id, vehicle_id, driver_name, info),
+                    Err(why) => {
+                        self.error(now, id, ErrorCode::AuthFailed, why);
+                        self.close(now, id, CloseReason::AuthFailed, Status::Offline);
+                    }
+                }
+            }
+            (Command::Heartbeat, _) => self.out.event(now, id, &Event::HeartbeatAck { ts: now.unix_ms }),
+            (Command::Location { fix, .. }, Some((slot, _, _))) => self.locate(now, world_id, *slot, fix),
+            (Command::Message { recipient, content, .. }, Some((_, _, identity))) => {
+                self.out.counters.messages += 1;
+                self.message(now, id, &identity.vehicle_id, recipient, &content);
+            }
+            (Command::Emergency { info, .. }, Some((_, _, identity))) => {
+                let info = info.as_deref();
+                self.emergency(now, world_id, &identity.vehicle_id, info, false);
+            }
+            (Command::Relay(relay), Some((_, key, _))) => self.relay(now, id, *key, kind, relay),
+            (_, None) => unreachable!("every other command needs a registration, checked above"),
+        }
+    }
+
+    /// A position report: late ones are counted, early ones wait, the rest move the vehicle.
+    fn locate(&mut self, now: Now, world_id: WorldId, slot: Slot, fix: Fix) {
+        self.out.counters.location_updates_received += 1;
+        let coalesce_ms = self.config.vehicles.coalesce_ms;
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
+        let ts = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS).unwrap_or(now.unix_ms);
+        if let Some((newest, arrived_ms)) = driving.newest
+            && ts < newest
+            && now.mono_ms - arrived_ms < limits::LATE_FIX_MS
+        {
+            self.out.counters.location_updates_late += 1;
+            return;
+        }
+        driving.newest = Some((ts, now.mono_ms));
+        let report = Report { fix, ts };
+        match driving.processed_ms {
+            Some(processed_ms) if now.mono_ms < processed_ms + coalesce_ms => {
+                if driving.waiting.replace(report).is_some() {
+                    self.out.counters.location_updates_coalesced += 1;
+                } else {
+                    self.out.timers.set(processed_ms + coalesce_ms, Timer::Coalesce(world_id, slot));
+                }
+            }
+            _ => self.process(now, world_id, slot, report),
+        }
+    }
+
+    /// The time of a waiting position report has come.
+    pub(super) fn process_waiting(&mut self, now: Now, world_id: WorldId, slot: Slot) {
+        let coalesce_ms = self.config.vehicles.coalesce_ms;
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
+        // The timer may be that of a connection which has been replaced since; the new one has set its own.
+        if driving.processed_ms.is_some_and(|processed_ms| now.mono_ms < processed_ms + coalesce_ms) {
+            return;
+        }
+        if let Some(report) = driving.waiting.take() {
+            self.process(now, world_id, slot, report);
+        }
+    }
+
+    fn process(&mut self, now: Now, world_id: WorldId, slot: Slot, report: Report) {
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(vehicle) = world.vehicles.find(slot) else { return };
+        let key = vehicle.key;
+        let Some(driving) = vehicle.driving_mut() else { return };
+        driving.processed_ms = Some(now.mono_ms);
+        let state = report.state(key);
+        let accuracy = report.fix.accuracy.map(|metres| (metres * 100.0).round() as u32);
+        world.place(slot.index, Motion::of(&state, report.ts, accuracy), now);
+        self.out.counters.location_updates_processed += 1;
+        if self.mesh.peers() > 0 {
+            self.mesh.state(StateNote { world: world_id, record: state::encode(&state), ts: report.ts, accuracy });
+        }
+    }
+
+    /// A vehicle of another shard moved.
+    pub(super) fn moved_elsewhere(&mut self, now: Now, note: &StateNote) {
+        let state = state::decode(&note.record);
+        let world = &mut self.worlds[usize::from(note.world.0)];
+        let Some(index) = world.vehicles.by_key(state.key) else { return };
+        // Taken over by this shard meanwhile: what its former connection said no longer counts.
+        if world.vehicles.at(index).driving().is_none() {
+            world.place(index, Motion::of(&state, note.ts, note.accuracy), now);
+        }
+    }
+
+    /// An alert goes to every connection of every shard, and over the radio.
+    pub(super) fn emergency(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        sender: &str,
+        info: Option<&[u8]>,
+        via_radio: bool,
+    ) {
+        self.out.counters.emergencies += 1;
+        let event = Event::EmergencyAlert { id: self.ids.next_uuid(), sender, info, ts: now.unix_ms, via_radio };
+        self.publish(world_id, &event);
+        if !via_radio {
+            self.radio_emergency(sender);
+        }
+    }
+
+    /// Tells every connection of every shard of this host.
+    pub(super) fn publish(&mut self, world_id: WorldId, event: &Event<'_>) {
+        let mut text = Vec::new();
+        event.write(&mut text);
+        self.out.broadcast_text(&mut self.worlds[usize::from(world_id.0)], &text);
+        if self.mesh.peers() > 0 {
+            let what = What::Publish { text: text.into() };
+            self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+        }
+    }
+
+    pub(super) fn error(&mut self, now: Now, id: ConnId, code: ErrorCode, message: &str) {
+        self.error_with(now, id, code, message, None);
+    }
+
+    pub(super) fn error_with(&mut self, now: Now, id: ConnId, code: ErrorCode, message: &str, details: Option<&[u8]>) {
+        self.out.counters.errors.increment(code);
+        self.out.event(now, id, &Event::Error { code, message, ts: now.unix_ms, details });
+    }
+}
+
+/// A position report that has been accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    pub fix: Fix,
+    /// The sender's timestamp, or the gateway's where that is missing or impossible.
+    pub ts: u64,
+}
+
+impl Report {
+    fn state(&self, key: u64) -> State {
+        let fix = &self.fix;
+        State {
+            lat_e7: units::lat_e7(fix.lat),
+            lon_e7: units::lon_e7(fix.lon),
+            elevation: units::elevation(fix.elevation),
+            speed: units::speed(fix.speed),
+            heading: units::heading(fix.heading),
+            sec_mark: units::sec_mark(self.ts),
+            accuracy: units::accuracy(fix.accuracy),
+            ..State::unavailable(key)
+        }
+    }
+}
+
+/// `details` of an `unknown_event` error.
+const KNOWN_EVENTS: &str = concat!(
+    r#"{"known":["register","heartbeat","location_update","send_message","emergency_alert","connect_request","#,
+    r#""connect_response","call_initiate","webrtc_offer","webrtc_answer","ice_candidate","sync_disconnect","sync_end_call"]}"#
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_events_are_all_listed() {
+        let listed: serde_json::Value = serde_json::from_str(KNOWN_EVENTS).unwrap();
+        let names: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(listed["known"], serde_json::json!(names));
+    }
+}

@@ -1,0 +1,123 @@
+//! The connections of one shard.
+
+use crate::turn::ConnId;
+use crate::wire::message::Decoder;
+
+use super::vehicles::Slot;
+use super::world::WorldId;
+
+/// How a connection speaks, settled at its upgrade. A dialect translates between its bytes and the same commands and
+/// events; nothing else in the shard knows which one it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// V2V events as JSON text.
+    V2vJson,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Default)]
+pub enum Phase {
+    /// Waiting for a complete request head; what came so far.
+    #[default]
+    Upgrading,
+    /// Speaks WebSocket.
+    Open,
+    /// A listing was asked for and is being gathered.
+    Gathering,
+    /// The last bytes are out or on their way; what still comes is ignored.
+    Closing,
+}
+
+/// One connection.
+///
+/// `outbox` holds whole frames but for its first `partial` bytes, which complete a frame that the kernel has taken in
+/// part: they can never be dropped.
+#[derive(Debug, Default)]
+pub struct Conn {
+    /// Significant part of its id.
+    pub generation: u32,
+    pub phase: Phase,
+    pub decoder: Decoder,
+    /// Request head that has not ended; empty afterwards.
+    pub head: Vec<u8>,
+    /// Events and control frames not yet handed to the kernel.
+    pub outbox: Vec<u8>,
+    pub partial: u32,
+    /// The outbox begins with what the kernel did not take of the last send.
+    pub resuming: bool,
+    /// Bytes of the current send before its first frame boundary.
+    pub lead: u32,
+    /// The vehicle that it drives, once registered.
+    pub vehicle: Option<Slot>,
+    /// Position in its world's broadcast log up to which it was sent.
+    pub cursor: u64,
+    /// When it last said something whole.
+    pub heard_ms: u64,
+    /// When positions were last sent to it.
+    pub flushed_ms: u64,
+    /// Its `Send` in the current turn.
+    pub send_at: u32,
+    pub world: WorldId,
+    pub dialect: Option<Dialect>,
+    /// The first bytes are out, so broadcasts may precede the outbox.
+    pub greeted: bool,
+    /// The kernel takes no more for now.
+    pub blocked: bool,
+    /// Stands in the flush queue.
+    pub queued: bool,
+    /// Neighbours have moved since the last flush.
+    pub state_due: bool,
+    /// A timer will flush its positions.
+    pub paced: bool,
+    /// Shut the sending side once the outbox is out.
+    pub finishing: bool,
+    /// The peer sends no more.
+    pub ended: bool,
+}
+
+/// All connections, by the index that the shell chose.
+#[derive(Default)]
+pub struct Conns {
+    slots: Vec<Option<Box<Conn>>>,
+    len: usize,
+}
+
+impl Conns {
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn insert(&mut self, id: ConnId, conn: Conn) {
+        let index = id.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.slots[index].is_none(), "the shell reused an index before its release");
+        self.len += usize::from(self.slots[index].is_none());
+        self.slots[index] = Some(Box::new(Conn { generation: id.generation, ..conn }));
+    }
+
+    pub fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|conn| conn.generation == id.generation)
+    }
+
+    pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        self.find(id)?;
+        self.len -= 1;
+        self.slots[id.index as usize].take()
+    }
+
+    /// Every id, in index order.
+    pub fn ids(&self) -> impl Iterator<Item = ConnId> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let conn = slot.as_ref()?;
+            Some(ConnId { index: index as u32, generation: conn.generation })
+        })
+    }
+}

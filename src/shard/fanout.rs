@@ -1,0 +1,378 @@
+//! One publication to many bounded outboxes, and outboxes to one send per connection and turn.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::limits;
+use crate::metrics::Counters;
+use crate::turn::{ConnId, Now, Send, Store};
+use crate::wire::event::Event;
+use crate::wire::frame::{self, Opcode};
+
+use super::Timer;
+use super::close::CloseReason;
+use super::conns::{Conn, Conns, Phase};
+use super::timers::Timers;
+use super::world::World;
+
+/// Connections and what is on its way to them.
+pub struct Fanout {
+    pub config: Arc<Config>,
+    pub conns: Conns,
+    pub timers: Timers<Timer>,
+    pub counters: Counters,
+    /// Connections with something to send, each once.
+    pub queue: Vec<ConnId>,
+    /// How many connections are blocked.
+    pub blocked: usize,
+    /// Emptied outboxes, kept for their allocation.
+    spare: Vec<Vec<u8>>,
+    /// This turn's sends and the bytes composed for them.
+    pub arena: Vec<u8>,
+    pub sends: Vec<Send>,
+    pub finished: Vec<ConnId>,
+    pub released: Vec<ConnId>,
+    /// Connections whose last bytes went out in the previous piece of this turn.
+    finishing: Vec<ConnId>,
+}
+
+impl Fanout {
+    pub fn new(config: Arc<Config>) -> Self {
+        Fanout {
+            config,
+            conns: Conns::default(),
+            timers: Timers::new(0),
+            counters: Counters::default(),
+            queue: Vec::new(),
+            blocked: 0,
+            spare: Vec::new(),
+            arena: Vec::new(),
+            sends: Vec::new(),
+            finished: Vec::new(),
+            released: Vec::new(),
+            finishing: Vec::new(),
+        }
+    }
+
+    /// Puts a connection into the flush queue.
+    pub fn enqueue(queue: &mut Vec<ConnId>, id: ConnId, conn: &mut Conn) {
+        if !conn.queued {
+            conn.queued = true;
+            queue.push(id);
+        }
+    }
+
+    /// Sends an event to one connection.
+    pub fn event(&mut self, now: Now, id: ConnId, event: &Event<'_>) {
+        self.frame(now, id, |out| frame::encode_with(out, Opcode::Text, |text| event.write(text)));
+    }
+
+    /// Sends an event's JSON text to one connection.
+    pub fn text_frame(&mut self, now: Now, id: ConnId, text: &[u8]) {
+        self.frame(now, id, |out| frame::encode(out, Opcode::Text, text));
+    }
+
+    fn frame(&mut self, now: Now, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if !matches!(conn.phase, Phase::Open) {
+            return;
+        }
+        self.counters.events_sent += 1;
+        if conn.outbox.capacity() == 0 {
+            conn.outbox = self.spare.pop().unwrap_or_default();
+        }
+        write(&mut conn.outbox);
+        if conn.blocked && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
+            self.slow(now, id);
+            return;
+        }
+        Self::enqueue(&mut self.queue, id, conn);
+    }
+
+    /// Sends a control frame. It has room where events have none left; who pings on and never reads is slow all the same.
+    pub fn control(&mut self, now: Now, id: ConnId, opcode: Opcode, payload: &[u8]) {
+        let Some(conn) = self.conns.find(id) else { return };
+        frame::encode(&mut conn.outbox, opcode, payload);
+        let room = self.config.limits.outbox_bytes_max as usize + limits::CONTROL_RESERVE_BYTES;
+        if conn.blocked && matches!(conn.phase, Phase::Open) && conn.outbox.len() > room {
+            self.slow(now, id);
+            return;
+        }
+        Self::enqueue(&mut self.queue, id, conn);
+    }
+
+    /// Sends bytes that are not WebSocket frames.
+    pub fn bytes(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(conn) = self.conns.find(id) else { return };
+        write(&mut conn.outbox);
+        Self::enqueue(&mut self.queue, id, conn);
+    }
+
+    /// Tells everyone in a world.
+    pub fn broadcast(&mut self, world: &mut World, event: &Event<'_>) {
+        self.counters.broadcasts += 1;
+        frame::encode_with(world.log.writer(), Opcode::Text, |text| event.write(text));
+    }
+
+    /// Tells everyone in a world an event's JSON text.
+    pub fn broadcast_text(&mut self, world: &mut World, text: &[u8]) {
+        self.counters.broadcasts += 1;
+        frame::encode(world.log.writer(), Opcode::Text, text);
+    }
+
+    /// Closes a WebSocket connection whose reader is too slow: what waits is dropped but for the rest of a frame that
+    /// the kernel has begun to take.
+    fn slow(&mut self, now: Now, id: ConnId) {
+        if let Some(conn) = self.conns.find(id) {
+            conn.outbox.truncate(conn.partial as usize);
+            self.close_frame(now, id, CloseReason::Slow);
+            // Its vehicle, if any, goes with the timer below: the shard is told when it fires.
+            self.timers.set(now.mono_ms, Timer::Lost(id));
+        }
+    }
+
+    /// Sends a Close frame and ends the connection once it is out. The vehicle is the caller's to let go.
+    pub fn close_frame(&mut self, now: Now, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if matches!(conn.phase, Phase::Closing) {
+            return;
+        }
+        if let (Phase::Open, Some(code)) = (&conn.phase, reason.code()) {
+            frame::encode_close(&mut conn.outbox, code, reason.reason());
+        }
+        self.finish(now, id, reason);
+    }
+
+    /// Ends a connection once its outbox is out.
+    pub fn finish(&mut self, now: Now, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if matches!(conn.phase, Phase::Closing) {
+            return;
+        }
+        self.counters.closes.increment(reason);
+        conn.phase = Phase::Closing;
+        conn.finishing = true;
+        conn.state_due = false;
+        Self::enqueue(&mut self.queue, id, conn);
+        self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
+    }
+
+    /// Gives a connection up.
+    pub fn release(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.remove(id) {
+            self.blocked -= usize::from(conn.blocked);
+            self.recycle(conn.outbox);
+            self.released.push(id);
+        }
+    }
+
+    fn recycle(&mut self, mut outbox: Vec<u8>) {
+        if outbox.capacity() > 0 && outbox.capacity() <= 4096 && self.spare.len() < 1024 {
+            outbox.clear();
+            self.spare.push(outbox);
+        }
+    }
+
+    /// The kernel took only a part of this connection's send.
+    pub fn blocked(&mut self, now: Now, id: ConnId, rest: &[u8], worlds: &[World]) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if !conn.blocked {
+            conn.blocked = true;
+            self.blocked += 1;
+        }
+        // What has to follow whatever happens: the rest of the frame that the kernel has cut.
+        let send = &self.sends[conn.send_at as usize];
+        let store = match send.store {
+            Store::Arena => &self.arena[..],
+            Store::Log => worlds[usize::from(conn.world.0)].log.bytes(),
+        };
+        let bytes = &store[send.start as usize..][..send.len as usize];
+        let (taken, lead) = (bytes.len() - rest.len(), conn.lead as usize);
+        conn.partial = if taken < lead { lead - taken } else { cut_frame(&bytes[lead..], taken - lead) } as u32;
+        conn.resuming = true;
+        let mut outbox = rest.to_vec();
+        outbox.extend_from_slice(&conn.outbox);
+        conn.outbox = outbox;
+        if matches!(conn.phase, Phase::Open) && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
+            self.slow(now, id);
+        }
+    }
+
+    /// A blocked connection takes bytes again.
+    pub fn writable(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if conn.blocked {
+            conn.blocked = false;
+            self.blocked -= 1;
+        }
+        Self::enqueue(&mut self.queue, id, conn);
+    }
+
+    /// Closes the blocked connections whose cursor has fallen off their world's log.
+    pub fn shed_laggards(&mut self, now: Now, world: &World) {
+        if self.blocked == 0 {
+            return;
+        }
+        let tail = world.log.tail();
+        let lost: Vec<ConnId> = self.conns.ids().collect();
+        for id in lost {
+            let lags = self.conns.find(id).is_some_and(|conn| {
+                conn.blocked && conn.world == world.id && matches!(conn.phase, Phase::Open) && conn.cursor < tail
+            });
+            if lags {
+                self.slow(now, id);
+            }
+        }
+    }
+
+    /// Queues every connection of a world that has not seen its log's head, when there is something new in it. A
+    /// laggard queues itself once it is writable.
+    pub fn enqueue_readers(&mut self, world: &mut World) {
+        let head = world.log.head();
+        if head == std::mem::replace(&mut world.announced, head) {
+            return;
+        }
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
+            if let Some(conn) = self.conns.find(id)
+                && matches!(conn.phase, Phase::Open)
+                && conn.world == world.id
+                && conn.cursor < head
+            {
+                Self::enqueue(&mut self.queue, id, conn);
+            }
+        }
+    }
+
+    /// Composes sends for queued connections until the queue is empty or the piece is full.
+    pub fn compose(&mut self, now: Now, worlds: &mut [World]) {
+        self.arena.clear();
+        self.sends.clear();
+        self.finished.clear();
+        for id in std::mem::take(&mut self.finishing) {
+            let Some(conn) = self.conns.find(id) else { continue };
+            if conn.blocked || !conn.outbox.is_empty() {
+                continue;
+            }
+            conn.finishing = false;
+            if conn.ended {
+                self.release(id);
+            } else {
+                self.finished.push(id);
+            }
+        }
+        while self.arena.len() < limits::TURN_BYTES_MAX {
+            let Some(id) = self.queue.pop() else { break };
+            self.compose_one(now, worlds, id);
+        }
+    }
+
+    fn compose_one(&mut self, now: Now, worlds: &mut [World], id: ConnId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        conn.queued = false;
+        if conn.blocked {
+            return;
+        }
+        let world = &mut worlds[usize::from(conn.world.0)];
+        let open = matches!(conn.phase, Phase::Open);
+        let start = self.arena.len();
+
+        let news = if open && conn.dialect.is_some() { world.log.since(conn.cursor) } else { Some(&[][..]) };
+        let Some(news) = news else {
+            self.slow(now, id);
+            return;
+        };
+        let flush_ms = self.config.vehicles.flush_ms;
+        let state = open && conn.state_due && now.mono_ms >= conn.flushed_ms + flush_ms;
+        if open && conn.state_due && !state && !conn.paced {
+            conn.paced = true;
+            self.timers.set(conn.flushed_ms + flush_ms, Timer::Flush(id));
+        }
+
+        if conn.outbox.is_empty() && !state {
+            // The common case of a broadcast: everyone's send points at the same bytes.
+            if !news.is_empty() {
+                conn.send_at = self.sends.len() as u32;
+                let start = (conn.cursor - world.log.tail()) as u32;
+                self.sends.push(Send { conn: id, store: Store::Log, start, len: news.len() as u32 });
+                conn.lead = 0;
+                conn.cursor = world.log.head();
+            }
+        } else {
+            // Nothing may precede the handshake's reply or the rest of a frame.
+            let outbox_first = !conn.greeted || conn.resuming;
+            conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
+            conn.resuming = false;
+            conn.partial = 0;
+            let (first, second) = if outbox_first { (&conn.outbox[..], news) } else { (news, &conn.outbox[..]) };
+            self.arena.extend_from_slice(first);
+            self.arena.extend_from_slice(second);
+            if open {
+                conn.cursor = world.log.head();
+            }
+            let outbox = std::mem::take(&mut conn.outbox);
+            if state {
+                conn.state_due = false;
+                conn.flushed_ms = now.mono_ms;
+                if let Some(slot) = conn.vehicle {
+                    world.take_positions(now, slot, &mut self.arena, &mut self.counters);
+                }
+            }
+            let len = self.arena.len() - start;
+            conn.send_at = self.sends.len() as u32;
+            if len > 0 {
+                self.sends.push(Send { conn: id, store: Store::Arena, start: start as u32, len: len as u32 });
+            }
+            self.recycle(outbox);
+        }
+        if let Some(conn) = self.conns.find(id) {
+            conn.greeted |= conn.dialect.is_some();
+            if conn.finishing {
+                self.finishing.push(id);
+            }
+        }
+    }
+
+    /// Whether `compose` has anything left to do.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.finishing.is_empty() && self.released.is_empty()
+    }
+}
+
+/// How many bytes of the frame in which position `at` lies are still to come. `bytes` are whole frames.
+fn cut_frame(bytes: &[u8], at: usize) -> usize {
+    let mut start = 0;
+    while start < at {
+        // Our own frames: never masked.
+        let len = match bytes[start + 1] {
+            126 => 4 + usize::from(u16::from_be_bytes([bytes[start + 2], bytes[start + 3]])),
+            127 => {
+                let mut len = [0; 8];
+                len.copy_from_slice(&bytes[start + 2..start + 10]);
+                10 + u64::from_be_bytes(len) as usize
+            }
+            len => 2 + usize::from(len),
+        };
+        start += len;
+    }
+    start - at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_frame_is_completed_and_no_other() {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for len in [0, 5, 125, 126, 300, 70_000, 1] {
+            frame::encode(&mut bytes, Opcode::Text, &vec![b'x'; len]);
+            ends.push(bytes.len());
+        }
+        for at in (0..2_000).chain(bytes.len() - 2_000..=bytes.len()) {
+            let end = if at == 0 { 0 } else { *ends.iter().find(|end| **end >= at).unwrap() };
+            assert_eq!(at + cut_frame(&bytes, at), end, "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Plain HTTP on the same port: health, metrics, and who is there.
+
+use crate::turn::{ConnId, Now};
+use crate::wire::text::{write_decimal, write_string, write_u64};
+use crate::wire::upgrade::{self, Plain};
+
+use super::Shard;
+use super::close::CloseReason;
+use super::conns::Phase;
+use super::gather::Listing;
+use super::vehicles::Vehicle;
+
+const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
+
+impl Shard {
+    /// Answers a request for all shards of this host. Without tenants there is one world to list.
+    pub(super) fn answer(&mut self, now: Now, id: ConnId, request: &Plain<'_>) {
+        let (origin, head_only) = (request.origin, request.head_only);
+        match request.method {
+            "GET" | "HEAD" => {}
+            "OPTIONS" => {
+                let mut headers = self.cors(origin);
+                headers.push(("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS".into()));
+                headers.push(("Access-Control-Allow-Headers", "Authorization, Content-Type".into()));
+                self.send_reply(now, id, 204, "text/plain", &headers, false, b"");
+                return;
+            }
+            _ => {
+                let headers = [("Allow", "GET, HEAD, OPTIONS".to_owned())];
+                let body = br#"{"error":"method_not_allowed"}"#;
+                self.send_reply(now, id, 405, "application/json", &headers, false, body);
+                return;
+            }
+        }
+        match request.path {
+            "/health" => self.health(now, id, origin, head_only),
+            "/metrics" => self.gather(now, id, Listing::Metrics, head_only, self.cors(origin)),
+            "/presence" => self.gather(now, id, Listing::Presence, head_only, self.cors(origin)),
+            "/vehicles" => self.gather(now, id, Listing::Vehicles, head_only, self.cors(origin)),
+            path => {
+                let world = &self.worlds[0];
+                let mut body = Vec::new();
+                let found = path
+                    .strip_prefix("/vehicles/")
+                    .and_then(|vehicle_id| {
+                        let index = world.vehicles.by_key(crate::wire::state::key(vehicle_id))?;
+                        Some(world.vehicles.at(index)).filter(|vehicle| &*vehicle.identity.vehicle_id == vehicle_id)
+                    })
+                    .map(|vehicle| write_vehicle(&mut body, vehicle))
+                    .is_some();
+                if found {
+                    self.reply(now, id, 200, origin, head_only, &body);
+                } else if path == self.config.server.path {
+                    let headers = [("Upgrade", "websocket".to_owned())];
+                    let body = br#"{"error":"upgrade_required"}"#;
+                    self.send_reply(now, id, 426, "application/json", &headers, head_only, body);
+                } else {
+                    self.reply(now, id, 404, origin, head_only, NOT_FOUND);
+                }
+            }
+        }
+    }
+
+    fn health(&mut self, now: Now, id: ConnId, origin: Option<&str>, head_only: bool) {
+        let mut body = Vec::new();
+        let status = if self.stopping { "draining" } else { "ok" };
+        body.extend_from_slice(b"{\"status\":");
+        write_string(&mut body, status);
+        body.extend_from_slice(b",\"vehicles\":");
+        write_u64(&mut body, self.worlds[0].vehicles.len() as u64);
+        body.extend_from_slice(b",\"redis\":\"disabled\",\"version\":");
+        write_string(&mut body, env!("CARGO_PKG_VERSION"));
+        body.extend_from_slice(b",\"timestamp\":");
+        write_u64(&mut body, now.unix_ms);
+        body.push(b'}');
+        let code = if self.stopping { 503 } else { 200 };
+        self.reply(now, id, code, origin, head_only, &body);
+    }
+
+    /// This shard's vehicles, as the members of a JSON array.
+    pub(super) fn vehicles_part(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (_, vehicle) in self.worlds[0].vehicles.iter().filter(|(_, vehicle)| vehicle.driving().is_some()) {
+            separate(&mut out);
+            write_vehicle(&mut out, vehicle);
+        }
+        out
+    }
+
+    /// When this shard's vehicles last said something, as the members of a JSON array.
+    pub(super) fn presence_part(&mut self, now: Now) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (_, vehicle) in self.worlds[0].vehicles.iter() {
+            let Some(driving) = vehicle.driving() else { continue };
+            let Some(conn) = self.out.conns.find(driving.conn) else { continue };
+            let ago_ms = now.mono_ms - conn.heard_ms.min(now.mono_ms);
+            separate(&mut out);
+            out.extend_from_slice(b"{\"vehicleId\":");
+            write_string(&mut out, &vehicle.identity.vehicle_id);
+            out.extend_from_slice(b",\"lastHeartbeat\":");
+            write_u64(&mut out, now.unix_ms.saturating_sub(ago_ms));
+            out.extend_from_slice(b",\"lastSeenMsAgo\":");
+            write_u64(&mut out, ago_ms);
+            out.extend_from_slice(b",\"geohash\":");
+            match vehicle.position {
+                Some(position) => write_string(&mut out, &crate::geo::cells::geohash(position.place, 7)),
+                None => out.extend_from_slice(b"null"),
+            }
+            out.push(b'}');
+        }
+        out
+    }
+
+    pub(super) fn cors(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
+        if self.config.server.allowed_origins.is_empty() {
+            return vec![("Access-Control-Allow-Origin", "*".into())];
+        }
+        let mut headers = vec![("Vary", "Origin".to_owned())];
+        if let Some(origin) = origin
+            && self.origin_is_allowed(Some(origin))
+        {
+            headers.push(("Access-Control-Allow-Origin", origin.into()));
+        }
+        headers
+    }
+
+    /// Sends a JSON reply and ends the connection.
+    pub(super) fn reply(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        status: u16,
+        origin: Option<&str>,
+        head_only: bool,
+        body: &[u8],
+    ) {
+        let headers = self.cors(origin);
+        self.send_reply(now, id, status, "application/json", &headers, head_only, body);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an HTTP reply has this many parts")]
+    pub(super) fn send_reply(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        status: u16,
+        content_type: &str,
+        headers: &[(&str, String)],
+        head_only: bool,
+        body: &[u8],
+    ) {
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.out.bytes(id, |out| upgrade::reply(out, status, content_type, &headers, head_only, body));
+        if let Some(conn) = self.out.conns.find(id)
+            && !matches!(conn.phase, Phase::Closing)
+        {
+            self.out.finish(now, id, CloseReason::Http);
+        }
+    }
+}
+
+/// Puts a comma behind what is there.
+pub(super) fn separate(out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+}
+
+fn write_vehicle(out: &mut Vec<u8>, vehicle: &Vehicle) {
+    let identity = &vehicle.identity;
+    out.extend_from_slice(b"{\"vehicleId\":");
+    write_string(out, &identity.vehicle_id);
+    out.extend_from_slice(b",\"driverName\":");
+    write_string(out, &identity.driver_name);
+    out.extend_from_slice(b",\"vehicleInfo\":{");
+    let info = [("licensePlate", &identity.license_plate), ("model", &identity.model), ("color", &identity.color)];
+    let mut first = true;
+    for (name, value) in info {
+        let Some(value) = value else { continue };
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        write_string(out, name);
+        out.push(b':');
+        write_string(out, value);
+    }
+    out.extend_from_slice(b"},\"location\":");
+    match &vehicle.position {
+        Some(position) => {
+            out.extend_from_slice(b"{\"lat\":");
+            write_decimal(out, position.motion.lat_e7.into(), 7);
+            out.extend_from_slice(b",\"lon\":");
+            write_decimal(out, position.motion.lon_e7.into(), 7);
+            out.extend_from_slice(b",\"updatedAt\":");
+            write_u64(out, position.updated_unix_ms);
+            out.push(b'}');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"connectedAt\":");
+    write_u64(out, identity.connected_ms);
+    out.push(b'}');
+}

@@ -1,0 +1,220 @@
+//! What the shards of one host tell each other: one-way batches, never a question that somebody waits for.
+//!
+//! A batch carries the newest state of each vehicle that moved in a turn and, before it, notes in order. When another
+//! shard's inbox is full, its batch is kept and the next turns are merged into it: states conflate, notes queue up to
+//! a bound.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::limits;
+use crate::metrics::Counters;
+use crate::turn::{ConnId, ShardId};
+use crate::wire::event::{Identity, Status};
+use crate::wire::json::EventKind;
+
+use crate::wire::state::RECORD_BYTES;
+
+use super::close::ShedReason;
+use super::gather::{Listing, Part};
+use super::radio::RadioFrame;
+use super::vehicles::Epoch;
+use super::world::WorldId;
+
+/// A vehicle's state as it travels between shards: STATE32, and beside it what JSON clients are promised unrounded.
+#[derive(Clone, Debug)]
+pub struct StateNote {
+    pub world: WorldId,
+    /// STATE32, `docs/PROTOCOL.md`.
+    pub record: [u8; RECORD_BYTES],
+    /// The sender's timestamp, ms since the Unix epoch: a record alone has only its minute.
+    pub ts: u64,
+    /// 0.01 m: a record ends at 12.7 m, phones do not.
+    pub accuracy: Option<u32>,
+}
+
+/// Something that happened on one shard and matters on another.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub world: WorldId,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A vehicle registered there.
+    Arrived { key: u64, identity: Arc<Identity>, epoch: Epoch },
+    /// It left.
+    Gone { key: u64, epoch: Epoch, status: Status, last_seen: u64 },
+    /// An event for everyone, as JSON text.
+    Publish { text: Arc<[u8]> },
+    /// An event for one vehicle.
+    Deliver(Deliver),
+    /// `recipient` was not there after all.
+    Undeliverable { sender: Sender },
+    /// A frame for the radio modem, which is attached to worker 0.
+    Radio(RadioFrame),
+    /// What do you have for this listing?
+    Ask { listing: Listing, number: u64 },
+    /// This.
+    Answer { number: u64, part: Part },
+}
+
+/// An event on its way to one vehicle.
+#[derive(Clone, Debug)]
+pub struct Deliver {
+    pub recipient: u64,
+    pub kind: Relayed,
+    /// JSON text of the whole event.
+    pub text: Arc<[u8]>,
+    pub sender: Sender,
+}
+
+/// What travels to one vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relayed {
+    /// `receive_message`
+    Message,
+    /// A relayed event.
+    Event(EventKind),
+}
+
+/// Who is told when it cannot be delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    pub shard: ShardId,
+    pub conn: ConnId,
+    /// The sender's vehicle.
+    pub key: u64,
+}
+
+/// Everything that one turn has for another shard.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In order, before the states.
+    pub(super) notes: Vec<Note>,
+    /// The newest of each vehicle that moved.
+    pub(super) states: Arc<Vec<StateNote>>,
+}
+
+/// What waits for one other shard.
+struct Outgoing {
+    to: ShardId,
+    notes: Vec<Note>,
+    /// The newest states that it has not been sent. Not empty only while its inbox is full.
+    kept: FxHashMap<u64, StateNote>,
+    /// Its inbox was full, and the time to try again has not come.
+    full: bool,
+}
+
+/// What waits for the other shards of this host.
+pub struct Mesh {
+    shard: ShardId,
+    peers: Vec<Outgoing>,
+    /// This turn's states, the same for every peer.
+    states: Vec<StateNote>,
+}
+
+impl Mesh {
+    pub fn new(shard: ShardId, shards: u16) -> Self {
+        let peers = (0..shards).map(ShardId).filter(|to| *to != shard);
+        Mesh {
+            shard,
+            peers: peers
+                .map(|to| Outgoing { to, notes: Vec::new(), kept: FxHashMap::default(), full: false })
+                .collect(),
+            states: Vec::new(),
+        }
+    }
+
+    /// How many other shards there are.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// A vehicle of this shard moved.
+    pub fn state(&mut self, note: StateNote) {
+        if !self.peers.is_empty() {
+            self.states.push(note);
+        }
+    }
+
+    /// Tells one shard.
+    pub fn tell(&mut self, to: ShardId, note: Note, counters: &mut Counters) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.to == to) {
+            peer.push(note, counters);
+        }
+    }
+
+    /// Tells every other shard.
+    pub fn tell_all(&mut self, note: Note, counters: &mut Counters) {
+        for peer in &mut self.peers {
+            peer.push(note.clone(), counters);
+        }
+    }
+
+    /// The inbox of `to` was full: keep what did not fit.
+    pub fn refused(&mut self, to: ShardId, batch: Batch, counters: &mut Counters) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.to == to) else { return };
+        peer.full = true;
+        let newer = std::mem::replace(&mut peer.notes, batch.notes);
+        for note in newer {
+            peer.push(note, counters);
+        }
+        for note in batch.states.iter() {
+            // What is kept already is newer only if it came from a later turn, and then it is not in this batch.
+            peer.kept.insert(note.key(), note.clone());
+        }
+    }
+
+    /// Lets the next turn try the full inboxes again.
+    pub fn retry(&mut self) {
+        self.peers.iter_mut().for_each(|peer| peer.full = false);
+    }
+
+    /// One batch for each shard that there is something for.
+    pub fn send(&mut self, mail: &mut Vec<(ShardId, Batch)>, counters: &mut Counters) {
+        let states = Arc::new(std::mem::take(&mut self.states));
+        for peer in &mut self.peers {
+            let states = if peer.full || !peer.kept.is_empty() {
+                for note in states.iter() {
+                    peer.kept.insert(note.key(), note.clone());
+                }
+                if peer.full {
+                    continue;
+                }
+                Arc::new(peer.kept.drain().map(|(_, note)| note).collect())
+            } else {
+                states.clone()
+            };
+            if !peer.notes.is_empty() || !states.is_empty() {
+                counters.mesh_batches += 1;
+                mail.push((peer.to, Batch { notes: std::mem::take(&mut peer.notes), states }));
+            }
+        }
+    }
+
+    /// This shard's own number.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+}
+
+impl StateNote {
+    fn key(&self) -> u64 {
+        let mut key = [0; 8];
+        key.copy_from_slice(&self.record[..8]);
+        u64::from_le_bytes(key)
+    }
+}
+
+impl Outgoing {
+    fn push(&mut self, note: Note, counters: &mut Counters) {
+        if self.notes.len() < limits::MESH_NOTES_MAX {
+            self.notes.push(note);
+        } else {
+            counters.shed.increment(ShedReason::MeshBacklog);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Vehicles coming and going: registration, takeover, departure, here and on the other shards.
+
+use std::sync::Arc;
+
+use crate::config::PresenceScope;
+use crate::turn::{ConnId, Now, ShardId};
+use crate::wire::error::ErrorCode;
+use crate::wire::event::{Event, Identity, Status};
+use crate::wire::json::Info;
+use crate::wire::state;
+
+use super::close::CloseReason;
+use super::mail::{Note, What};
+use super::vehicles::{Driving, Epoch, Owner, Slot};
+use super::world::WorldId;
+use super::{Shard, Timer};
+
+impl Shard {
+    /// Binds a connection to a vehicle. A vehicle that is connected already is taken over.
+    pub(super) fn register(&mut self, now: Now, id: ConnId, vehicle_id: &str, driver_name: &str, info: Info<'_>) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let (world_id, bound) = (conn.world, conn.vehicle);
+        let key = state::key(vehicle_id);
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        if let Some(slot) = bound {
+            // A client that says the same thing twice is answered twice; the second time nobody else hears of it.
+            if world.vehicles.find(slot).is_some_and(|vehicle| &*vehicle.identity.vehicle_id == vehicle_id) {
+                self.out.event(now, id, &Event::Registered { vehicle_id });
+            } else {
+                self.error(now, id, ErrorCode::InvalidRegister, "this connection is registered as another vehicle");
+            }
+            return;
+        }
+        let known = world.vehicles.by_key(key);
+        if known.is_some_and(|index| &*world.vehicles.at(index).identity.vehicle_id != vehicle_id) {
+            // Two ids with one hash. Taking the first one over would move another's vehicle.
+            self.error(now, id, ErrorCode::InvalidRegister, "vehicleId collides with another vehicle's key");
+            return;
+        }
+        let identity = Arc::new(Identity {
+            vehicle_id: vehicle_id.into(),
+            driver_name: driver_name.into(),
+            license_plate: info.license_plate.map(Into::into),
+            model: info.model.map(Into::into),
+            color: info.color.map(Into::into),
+            connected_ms: now.unix_ms,
+        });
+        world.registrations += 1;
+        // Later than what it replaces, even within one millisecond or when the clock was set back.
+        let after = known.map_or(0, |index| world.vehicles.at(index).epoch.connected_ms + 1);
+        let epoch =
+            Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
+        let mut driving = Box::new(Driving::new(id));
+        let (index, replaced) = match known {
+            None => (world.vehicles.insert(key, identity.clone(), epoch, Owner::Here(driving)), None),
+            Some(index) => {
+                let vehicle = world.vehicles.at_mut(index);
+                let replaced = vehicle.driving().map(|former| {
+                    // A takeover does not fill the buckets.
+                    driving.rates = former.rates;
+                    former.conn
+                });
+                vehicle.identity = identity.clone();
+                vehicle.rendered.1 = 0;
+                vehicle.epoch = epoch;
+                vehicle.owner = Owner::Here(driving);
+                (index, replaced)
+            }
+        };
+        let slot = world.vehicles.slot(index);
+        if let Some(conn) = self.out.conns.find(id) {
+            conn.vehicle = Some(slot);
+        }
+        if let Some(old) = replaced {
+            if let Some(conn) = self.out.conns.find(old) {
+                conn.vehicle = None;
+            }
+            self.out.close_frame(now, old, CloseReason::Replaced);
+        }
+        self.out.counters.registrations += 1;
+        self.out.event(now, id, &Event::Registered { vehicle_id });
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
+        if self.config.vehicles.nearby_list_ms > 0 {
+            self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
+        }
+        self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
+        let what = What::Arrived { key, identity, epoch };
+        self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+    }
+
+    /// A connection is no longer its vehicle's: the vehicle leaves.
+    pub(super) fn depart(&mut self, now: Now, id: ConnId, status: Status) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let (Some(slot), world_id) = (conn.vehicle.take(), conn.world) else { return };
+        let last_seen = now.unix_ms - (now.mono_ms - conn.heard_ms).min(now.unix_ms);
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(vehicle) = world.vehicles.find(slot) else { return };
+        let (key, epoch) = (vehicle.key, vehicle.epoch);
+        self.remove_vehicle(now, world_id, slot, status, last_seen);
+        let what = What::Gone { key, epoch, status, last_seen };
+        self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+    }
+
+    /// Takes a vehicle out of a world and tells this shard's connections.
+    fn remove_vehicle(&mut self, now: Now, world_id: WorldId, slot: Slot, status: Status, last_seen: u64) {
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        world.part(now, slot.index, (status, last_seen), &mut self.out, &mut self.ids);
+        let vehicle = world.vehicles.remove(slot.index);
+        if let Some(position) = vehicle.position {
+            world.index.remove(slot.index, position.place);
+        }
+        self.announce(world_id, &vehicle.identity.vehicle_id, status, last_seen);
+    }
+
+    fn announce(&mut self, world_id: WorldId, vehicle_id: &str, status: Status, last_seen: u64) {
+        self.out.counters.presence_updates += 1;
+        if self.config.presence.scope == PresenceScope::All {
+            let event = Event::PresenceUpdate { vehicle_id, status, last_seen };
+            self.out.broadcast(&mut self.worlds[usize::from(world_id.0)], &event);
+        }
+    }
+
+    /// A vehicle registered on another shard.
+    pub(super) fn arrived(&mut self, now: Now, world_id: WorldId, key: u64, identity: Arc<Identity>, epoch: Epoch) {
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let vehicle_id = identity.vehicle_id.clone();
+        match world.vehicles.by_key(key) {
+            None => {
+                world.vehicles.insert(key, identity, epoch, Owner::There);
+            }
+            // The same vehicle registered here at the same time, and later: the other shard gives way.
+            Some(index) if world.vehicles.at(index).epoch > epoch => return,
+            Some(index) => {
+                let vehicle = world.vehicles.at_mut(index);
+                vehicle.identity = identity;
+                vehicle.rendered.1 = 0;
+                vehicle.epoch = epoch;
+                if let Owner::Here(driving) = std::mem::replace(&mut vehicle.owner, Owner::There) {
+                    world.drop_foreign_pairs(index);
+                    if let Some(conn) = self.out.conns.find(driving.conn) {
+                        conn.vehicle = None;
+                    }
+                    self.out.close_frame(now, driving.conn, CloseReason::Replaced);
+                }
+            }
+        }
+        self.announce(world_id, &vehicle_id, Status::Online, now.unix_ms);
+    }
+
+    /// A vehicle left another shard.
+    pub(super) fn gone(&mut self, now: Now, world_id: WorldId, key: u64, epoch: Epoch, status: Status, last_seen: u64) {
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(index) = world.vehicles.by_key(key) else { return };
+        // An older registration of a vehicle that has been taken over since says nothing about it.
+        if world.vehicles.at(index).epoch == epoch {
+            let slot = world.vehicles.slot(index);
+            self.remove_vehicle(now, world_id, slot, status, last_seen);
+        }
+    }
+
+    /// Which shard a remote vehicle is connected to.
+    pub(super) fn home(&self, world_id: WorldId, index: u32) -> ShardId {
+        self.worlds[usize::from(world_id.0)].vehicles.at(index).epoch.shard
+    }
+}

@@ -1,0 +1,151 @@
+//! From one vehicle to another: text, requests and answers, calls, WebRTC signalling.
+
+use std::sync::Arc;
+
+use crate::limits;
+use crate::turn::{ConnId, Now, ShardId};
+use crate::wire::error::ErrorCode;
+use crate::wire::event::Event;
+use crate::wire::json::{EventKind, Relay};
+use crate::wire::state;
+
+use super::close::ShedReason;
+use super::mail::{Deliver, Note, Relayed, Sender, What};
+use super::world::WorldId;
+use super::{Shard, Timer};
+
+/// A `connect_request` that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub until_ms: u64,
+}
+
+impl Shard {
+    /// Text to another vehicle. To one that is not connected it goes over the radio, if there is one.
+    pub(super) fn message(&mut self, now: Now, id: ConnId, sender: &str, recipient: &str, content: &str) {
+        let event = Event::ReceiveMessage {
+            id: self.ids.next_uuid(),
+            sender,
+            recipient,
+            content,
+            ts: now.unix_ms,
+            via_radio: false,
+        };
+        let mut text = Vec::new();
+        event.write(&mut text);
+        if !self.deliver_to(now, id, recipient, Relayed::Message, text) && !self.radio_text(sender, recipient, content)
+        {
+            self.offline(now, id, recipient);
+        }
+    }
+
+    /// An event whose data goes to another vehicle as it is.
+    pub(super) fn relay(&mut self, now: Now, id: ConnId, key: u64, kind: EventKind, relay: Relay<'_>) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let world_id = conn.world;
+        let recipient = state::key(relay.recipient);
+        match kind {
+            // The answer comes from the target, so the request is remembered where the target is connected.
+            EventKind::ConnectResponse => {
+                let world = &mut self.worlds[usize::from(world_id.0)];
+                let pending = world.pending.remove(&(recipient, key));
+                if pending.is_none_or(|pending| pending.until_ms <= now.mono_ms) {
+                    self.error(now, id, ErrorCode::NoPendingRequest, "no request of that vehicle is waiting");
+                    return;
+                }
+            }
+            EventKind::CallInitiate => self.out.counters.call_sessions += 1,
+            _ => {}
+        }
+        let mut text = Vec::with_capacity(relay.data.len() + 64);
+        Event::Relayed { kind, data: &relay.data }.write(&mut text);
+        if !self.deliver_to(now, id, relay.recipient, Relayed::Event(kind), text) {
+            self.offline(now, id, relay.recipient);
+        }
+    }
+
+    /// Sends an event to a vehicle on this host. False if it is not connected.
+    fn deliver_to(&mut self, now: Now, id: ConnId, recipient: &str, kind: Relayed, text: Vec<u8>) -> bool {
+        let Some(conn) = self.out.conns.find(id) else { return false };
+        let (world_id, slot) = (conn.world, conn.vehicle);
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let Some(sender_key) = slot.and_then(|slot| world.vehicles.find(slot)).map(|vehicle| vehicle.key) else {
+            return false;
+        };
+        let key = state::key(recipient);
+        let known =
+            world.vehicles.by_key(key).filter(|index| &*world.vehicles.at(*index).identity.vehicle_id == recipient);
+        let Some(index) = known else { return false };
+        self.out.counters.relays += 1;
+        let sender = Sender { shard: self.mesh.shard(), conn: id, key: sender_key };
+        let deliver = Deliver { recipient: key, kind, text: Arc::from(text), sender };
+        if self.worlds[usize::from(world_id.0)].vehicles.at(index).driving().is_some() {
+            self.deliver(now, world_id, deliver);
+        } else {
+            let home = self.home(world_id, index);
+            let note = Note { world: world_id, what: What::Deliver(deliver) };
+            self.mesh.tell(home, note, &mut self.out.counters);
+        }
+        true
+    }
+
+    /// Hands an event to a vehicle of this shard; if it has gone meanwhile, its sender is told.
+    pub(super) fn deliver(&mut self, now: Now, world_id: WorldId, deliver: Deliver) {
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        let driving = world.vehicles.by_key(deliver.recipient).and_then(|index| world.vehicles.at(index).driving());
+        let Some(conn) = driving.map(|driving| driving.conn) else {
+            self.return_to_sender(now, world_id, deliver.sender);
+            return;
+        };
+        if deliver.kind == Relayed::Event(EventKind::ConnectRequest) {
+            self.remember_request(now, world_id, deliver.sender.key, deliver.recipient);
+        }
+        self.out.text_frame(now, conn, &deliver.text);
+    }
+
+    fn remember_request(&mut self, now: Now, world_id: WorldId, requester: u64, target: u64) {
+        let pending = &mut self.worlds[usize::from(world_id.0)].pending;
+        if pending.len() >= limits::PENDING_REQUESTS_MAX && !pending.contains_key(&(requester, target)) {
+            // The request is delivered all the same; an answer to it will find nothing.
+            self.out.counters.shed.increment(ShedReason::PendingRequest);
+            return;
+        }
+        let until_ms = now.mono_ms + self.config.vehicles.request_timeout_ms;
+        pending.insert((requester, target), Pending { until_ms });
+        self.out.timers.set(until_ms, Timer::Request(world_id, requester, target));
+    }
+
+    /// A request has waited long enough, unless it was renewed.
+    pub(super) fn forget_request(&mut self, now: Now, world_id: WorldId, requester: u64, target: u64) {
+        let pending = &mut self.worlds[usize::from(world_id.0)].pending;
+        if pending.get(&(requester, target)).is_some_and(|pending| pending.until_ms <= now.mono_ms) {
+            pending.remove(&(requester, target));
+        }
+    }
+
+    fn return_to_sender(&mut self, now: Now, world_id: WorldId, sender: Sender) {
+        if sender.shard == self.mesh.shard() {
+            self.undeliverable(now, sender);
+        } else {
+            let note = Note { world: world_id, what: What::Undeliverable { sender } };
+            self.mesh.tell(sender.shard, note, &mut self.out.counters);
+        }
+    }
+
+    /// Tells a sender of this shard that the recipient had gone.
+    pub(super) fn undeliverable(&mut self, now: Now, sender: Sender) {
+        self.error(now, sender.conn, ErrorCode::TargetOffline, "the vehicle is not connected");
+    }
+
+    fn offline(&mut self, now: Now, id: ConnId, recipient: &str) {
+        let mut details = b"{\"vehicleId\":".to_vec();
+        crate::wire::text::write_string(&mut details, recipient);
+        details.push(b'}');
+        self.error_with(now, id, ErrorCode::TargetOffline, "the vehicle is not connected", Some(&details));
+    }
+
+    /// Whether `to` is this shard.
+    pub(super) fn is_here(&self, to: ShardId) -> bool {
+        to == self.mesh.shard()
+    }
+}

@@ -1,0 +1,235 @@
+//! A connection's life from its first byte to its last: upgrade, WebSocket messages, liveness, closing.
+
+use crate::turn::{ConnId, Ended, Now};
+use crate::wire::error::ErrorCode;
+use crate::wire::event::{Event, Status};
+use crate::wire::frame::{Opcode, Role};
+use crate::wire::message::{Message, ProtocolError};
+use crate::wire::upgrade::{self, Request};
+
+use super::close::CloseReason;
+use super::conns::{Conn, Dialect, Phase};
+use super::{Shard, Timer};
+
+impl Shard {
+    pub(super) fn opened(&mut self, now: Now, id: ConnId) {
+        self.out.counters.connections_opened += 1;
+        let full = self.out.conns.len() >= self.config.limits.conns_per_worker_max as usize;
+        self.out.conns.insert(id, Conn { heard_ms: now.mono_ms, ..Conn::default() });
+        if full || self.stopping {
+            self.out.bytes(id, |out| {
+                let body = br#"{"error":"full"}"#;
+                upgrade::reply(out, 503, "application/json", &[("Retry-After", "5")], false, body);
+            });
+            self.out.finish(now, id, CloseReason::Refused);
+            return;
+        }
+        self.out.timers.set(now.mono_ms + self.config.limits.handshake_ms_max, Timer::Head(id));
+    }
+
+    pub(super) fn bytes(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        match conn.phase {
+            Phase::Open => self.messages(now, id, bytes),
+            Phase::Upgrading if conn.head.is_empty() => self.request(now, id, bytes),
+            Phase::Upgrading => {
+                let mut head = std::mem::take(&mut conn.head);
+                head.extend_from_slice(bytes);
+                self.request(now, id, &mut head);
+            }
+            // RFC 6455, section 1.4: "After sending a control frame indicating the connection should be closed, a peer
+            // does not send any further data" and what it receives is discarded.
+            Phase::Gathering | Phase::Closing => {}
+        }
+    }
+
+    /// Everything that came so far of a request head.
+    fn request(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
+        let used = match upgrade::parse(bytes) {
+            Ok(None) => {
+                if let Some(conn) = self.out.conns.find(id) {
+                    conn.head = bytes.to_vec();
+                }
+                return;
+            }
+            Err(refusal) => {
+                self.out.bytes(id, |out| upgrade::refuse(out, refusal));
+                self.out.finish(now, id, CloseReason::Refused);
+                return;
+            }
+            Ok(Some((Request::Plain(request), _))) => {
+                self.out.counters.http_requests += 1;
+                self.answer(now, id, &request);
+                return;
+            }
+            Ok(Some((Request::Upgrade(request), used))) => {
+                if request.path != self.config.server.path {
+                    self.reply(now, id, 404, request.origin, false, br#"{"error":"not_found"}"#);
+                    return;
+                }
+                if !self.origin_is_allowed(request.origin) {
+                    self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
+                    return;
+                }
+                self.out.bytes(id, |out| upgrade::accept(out, &request, None));
+                used
+            }
+        };
+        let Some(conn) = self.out.conns.find(id) else { return };
+        conn.phase = Phase::Open;
+        self.out.counters.upgrades += 1;
+        conn.dialect = Some(Dialect::V2vJson);
+        conn.cursor = self.worlds[usize::from(conn.world.0)].log.head();
+        conn.heard_ms = now.mono_ms;
+        let session = self.ids.next_uuid();
+        self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
+        self.out.timers.set(now.mono_ms + self.config.vehicles.ping_ms, Timer::Silence(id));
+        if used < bytes.len() {
+            self.messages(now, id, &mut bytes[used..]);
+        }
+    }
+
+    pub(super) fn origin_is_allowed(&self, origin: Option<&str>) -> bool {
+        let allowed = &self.config.server.allowed_origins;
+        match origin {
+            None => true,
+            Some(_) if allowed.is_empty() => true,
+            Some(origin) => allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin)),
+        }
+    }
+
+    fn messages(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let mut decoder = std::mem::take(&mut conn.decoder);
+        let message_bytes_max = self.config.limits.message_bytes_max as usize;
+        let mut at = 0;
+        loop {
+            match decoder.decode(Role::Server, message_bytes_max, &mut bytes[at..]) {
+                Err(error) => {
+                    self.violated(now, id, error);
+                    return;
+                }
+                Ok((_, None)) => break,
+                Ok((used, Some(message))) => {
+                    at += used;
+                    if !self.message_arrived(now, id, message) {
+                        return;
+                    }
+                }
+            }
+        }
+        if let Some(conn) = self.out.conns.find(id) {
+            conn.decoder = decoder;
+        }
+    }
+
+    /// False once the connection takes no more messages.
+    fn message_arrived(&mut self, now: Now, id: ConnId, message: Message<'_>) -> bool {
+        let Some(conn) = self.out.conns.find(id) else { return false };
+        conn.heard_ms = now.mono_ms;
+        let dialect = conn.dialect;
+        match message {
+            Message::Text(text) | Message::Binary(text) => {
+                self.out.counters.messages_in += 1;
+                match dialect {
+                    // Existing servers read JSON from binary messages too, so clients may send it that way.
+                    Some(Dialect::V2vJson) => self.v2v_message(now, id, text),
+                    None => unreachable!("a dialect is settled before the first message"),
+                }
+            }
+            // RFC 6455, section 5.5.3: "A Pong frame sent in response to a Ping frame must have identical 'Application
+            // data' as found in the message body of the Ping frame being replied to."
+            Message::Ping(payload) => self.out.control(now, id, Opcode::Pong, payload),
+            Message::Pong(_) => {}
+            Message::Close { code, .. } => {
+                // RFC 6455, section 5.5.1: "When sending a Close frame in response, the endpoint typically echos the
+                // status code it received."
+                let echoed = code.map(u16::to_be_bytes);
+                self.out.control(now, id, Opcode::Close, echoed.as_ref().map_or(&[][..], |code| code));
+                self.depart(now, id, Status::Offline);
+                self.out.finish(now, id, CloseReason::ClientClosed);
+                return false;
+            }
+        }
+        self.out.conns.find(id).is_some_and(|conn| matches!(conn.phase, Phase::Open))
+    }
+
+    fn violated(&mut self, now: Now, id: ConnId, error: ProtocolError) {
+        let reason = match error {
+            ProtocolError::TooBig => {
+                self.error(now, id, ErrorCode::TooLarge, "the message exceeds message_bytes_max");
+                CloseReason::TooBig
+            }
+            ProtocolError::Utf8 => CloseReason::InvalidUtf8,
+            _ => CloseReason::Protocol,
+        };
+        self.close(now, id, reason, Status::Offline);
+    }
+
+    /// Closes a connection from our side.
+    pub(super) fn close(&mut self, now: Now, id: ConnId, reason: CloseReason, status: Status) {
+        self.depart(now, id, status);
+        self.out.close_frame(now, id, reason);
+    }
+
+    pub(super) fn ended(&mut self, now: Now, id: ConnId, how: Ended) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        conn.ended = true;
+        match conn.phase {
+            // A client that only shut its sending side still reads the reply.
+            Phase::Gathering if how == Ended::Eof => return,
+            Phase::Closing if how == Ended::Eof && (conn.finishing || conn.blocked) => return,
+            Phase::Closing => {}
+            Phase::Upgrading | Phase::Open | Phase::Gathering => self.out.counters.closes.increment(CloseReason::Reset),
+        }
+        self.depart(now, id, Status::Offline);
+        self.out.release(id);
+    }
+
+    /// How long a connection has said nothing decides: nothing, a ping, or its end.
+    pub(super) fn check_silence(&mut self, now: Now, id: ConnId) {
+        let vehicles = &self.config.vehicles;
+        let (ping_ms, timeout_ms) = (vehicles.ping_ms, vehicles.heartbeat_timeout_ms);
+        let Some(conn) = self.out.conns.find(id) else { return };
+        if !matches!(conn.phase, Phase::Open) {
+            return;
+        }
+        let silent_ms = now.mono_ms - conn.heard_ms.min(now.mono_ms);
+        if silent_ms >= timeout_ms {
+            self.close(now, id, CloseReason::Timeout, Status::Timeout);
+        } else if silent_ms >= ping_ms {
+            self.out.control(now, id, Opcode::Ping, b"");
+            self.out.timers.set(now.mono_ms + ping_ms.min(timeout_ms - silent_ms), Timer::Silence(id));
+        } else {
+            self.out.timers.set(now.mono_ms + ping_ms - silent_ms, Timer::Silence(id));
+        }
+    }
+
+    /// A request head that is still not complete will not be waited for.
+    pub(super) fn check_head(&mut self, now: Now, id: ConnId) {
+        if self.out.conns.find(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading)) {
+            self.out
+                .bytes(id, |out| upgrade::reply(out, 408, "text/plain", &[], false, b"no complete request in time\n"));
+            self.out.finish(now, id, CloseReason::HandshakeTimeout);
+        }
+    }
+
+    /// A slow reader's connection has been closed by the fan-out; its vehicle follows.
+    pub(super) fn lost(&mut self, now: Now, id: ConnId) {
+        self.depart(now, id, Status::Offline);
+    }
+
+    /// Says goodbye to everyone.
+    pub(super) fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        let ids: Vec<ConnId> = self.out.conns.ids().collect();
+        for id in ids {
+            let Some(conn) = self.out.conns.find(id) else { continue };
+            match conn.phase {
+                Phase::Open => self.close(now, id, CloseReason::Shutdown, Status::Offline),
+                Phase::Upgrading => self.out.finish(now, id, CloseReason::Shutdown),
+                Phase::Gathering | Phase::Closing => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The vehicles that one shard knows: its own, and those that are connected elsewhere on this host.
+//!
+//! Every shard knows every vehicle of its host (about 200 bytes each), so a neighbour on another core looks like one on
+//! this core, and nobody has to ask.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::geo::Place;
+use crate::turn::{ConnId, ShardId};
+use crate::wire::event::{Identity, Motion};
+use crate::wire::json::EventKind;
+
+use super::commands::Report;
+use super::rate::Level;
+
+/// Position of a vehicle in its world's table, with a generation against stale timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot {
+    pub index: u32,
+    pub born: u32,
+}
+
+/// Which registration of a vehicle id this is. The later one wins everywhere, in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch {
+    /// Unix time of the registration.
+    pub connected_ms: u64,
+    /// Where it happened.
+    pub shard: ShardId,
+    /// Counts registrations on that shard.
+    pub count: u64,
+}
+
+/// Who drives a vehicle.
+#[derive(Debug)]
+pub enum Owner {
+    /// A connection of this shard.
+    Here(Box<Driving>),
+    /// Another shard of this host.
+    There,
+}
+
+/// What only the owner of a vehicle keeps.
+#[derive(Debug)]
+pub struct Driving {
+    pub conn: ConnId,
+    /// When the last update was processed; updates closer than `coalesce_ms` wait.
+    pub processed_ms: Option<u64>,
+    /// The newest update that waits.
+    pub waiting: Option<Report>,
+    /// The newest timestamp of an accepted fix, and when that fix arrived.
+    pub newest: Option<(u64, u64)>,
+    /// When the last `nearby_vehicles` list was sent.
+    pub listed_ms: u64,
+    /// A timer will send the list.
+    pub list_pending: bool,
+    pub rates: Rates,
+}
+
+impl Driving {
+    pub fn new(conn: ConnId) -> Self {
+        Driving {
+            conn,
+            processed_ms: None,
+            waiting: None,
+            newest: None,
+            listed_ms: 0,
+            list_pending: false,
+            rates: Rates::default(),
+        }
+    }
+}
+
+/// A vehicle's token buckets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    pub location_update: Level,
+    pub send_message: Level,
+    pub emergency_alert: Level,
+    pub signaling: Level,
+    pub ice_candidate: Level,
+}
+
+impl Rates {
+    /// The bucket that an event is drawn from, and its setting.
+    pub fn bucket(
+        &mut self,
+        kind: EventKind,
+        limits: &crate::config::RateLimits,
+    ) -> Option<(&mut Level, crate::config::Bucket)> {
+        Some(match kind {
+            EventKind::Register | EventKind::Heartbeat => return None,
+            EventKind::LocationUpdate => (&mut self.location_update, limits.location_update),
+            EventKind::SendMessage => (&mut self.send_message, limits.send_message),
+            EventKind::EmergencyAlert => (&mut self.emergency_alert, limits.emergency_alert),
+            EventKind::IceCandidate => (&mut self.ice_candidate, limits.ice_candidate),
+            EventKind::ConnectRequest
+            | EventKind::ConnectResponse
+            | EventKind::CallInitiate
+            | EventKind::WebrtcOffer
+            | EventKind::WebrtcAnswer
+            | EventKind::SyncDisconnect
+            | EventKind::SyncEndCall => (&mut self.signaling, limits.signaling),
+        })
+    }
+}
+
+/// One end of a pair of neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    /// Table index of the other vehicle.
+    pub peer: u32,
+    /// Position of the other end in the peer's list.
+    pub back: u32,
+    /// The peer has moved within the radius since the last flush to this vehicle's connection.
+    pub due: bool,
+}
+
+/// A vehicle's latest position.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    pub place: Place,
+    pub motion: Motion,
+    /// When the update arrived at its owner or, over the mesh, here.
+    pub updated_ms: u64,
+    /// Unix time of the same.
+    pub updated_unix_ms: u64,
+}
+
+/// A vehicle.
+#[derive(Debug)]
+pub struct Vehicle {
+    pub key: u64,
+    pub born: u32,
+    pub identity: Arc<Identity>,
+    pub epoch: Epoch,
+    pub owner: Owner,
+    pub position: Option<Position>,
+    /// Neighbours: pairs of which at least one end is owned here.
+    pub near: Vec<Near>,
+    /// Its position event in the render log: where, and how long. Length 0: not rendered.
+    pub rendered: (u64, u32),
+    /// Has moved in this turn and is to be settled.
+    pub moved: bool,
+}
+
+impl Vehicle {
+    pub fn driving(&self) -> Option<&Driving> {
+        match &self.owner {
+            Owner::Here(driving) => Some(driving),
+            Owner::There => None,
+        }
+    }
+
+    pub fn driving_mut(&mut self) -> Option<&mut Driving> {
+        match &mut self.owner {
+            Owner::Here(driving) => Some(driving),
+            Owner::There => None,
+        }
+    }
+}
+
+/// All vehicles of a world that this shard knows.
+#[derive(Default)]
+pub struct Vehicles {
+    slots: Vec<Option<Vehicle>>,
+    free: Vec<u32>,
+    by_key: FxHashMap<u64, u32>,
+    births: u32,
+}
+
+impl Vehicles {
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub fn by_key(&self, key: u64) -> Option<u32> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// A vehicle by its table index, which must be in use.
+    pub fn at(&self, index: u32) -> &Vehicle {
+        self.slots[index as usize].as_ref().expect("an index in use: pairs and slots are removed with their vehicle")
+    }
+
+    /// Like [`Vehicles::at`], to change it.
+    pub fn at_mut(&mut self, index: u32) -> &mut Vehicle {
+        self.slots[index as usize].as_mut().expect("an index in use: pairs and slots are removed with their vehicle")
+    }
+
+    /// A vehicle by a table index that may be free.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Vehicle> {
+        self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The vehicle of a slot, unless it has gone since.
+    pub fn find(&mut self, slot: Slot) -> Option<&mut Vehicle> {
+        self.slots.get_mut(slot.index as usize)?.as_mut().filter(|vehicle| vehicle.born == slot.born)
+    }
+
+    pub fn slot(&self, index: u32) -> Slot {
+        Slot { index, born: self.at(index).born }
+    }
+
+    pub fn insert(&mut self, key: u64, identity: Arc<Identity>, epoch: Epoch, owner: Owner) -> u32 {
+        self.births = self.births.wrapping_add(1);
+        let vehicle = Vehicle {
+            key,
+            born: self.births,
+            identity,
+            epoch,
+            owner,
+            position: None,
+            near: Vec::new(),
+            rendered: (0, 0),
+            moved: false,
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[index as usize] = Some(vehicle);
+        self.by_key.insert(key, index);
+        index
+    }
+
+    /// Takes a vehicle out. Its pairs must be gone.
+    pub fn remove(&mut self, index: u32) -> Vehicle {
+        let vehicle = self.slots[index as usize].take().expect("an index in use");
+        debug_assert!(vehicle.near.is_empty());
+        self.by_key.remove(&vehicle.key);
+        self.free.push(index);
+        vehicle
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Vehicle)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
+    }
+
+    /// Makes two vehicles neighbours.
+    pub fn pair(&mut self, a: u32, b: u32) {
+        let (a_at, b_at) = (self.at(a).near.len() as u32, self.at(b).near.len() as u32);
+        self.at_mut(a).near.push(Near { peer: b, back: b_at, due: false });
+        self.at_mut(b).near.push(Near { peer: a, back: a_at, due: false });
+    }
+
+    /// Ends the pair at position `at` of `index`'s list, on both sides. The last pair moves to that position.
+    pub fn unpair(&mut self, index: u32, at: u32) {
+        let Near { peer, back, .. } = self.at(index).near[at as usize];
+        self.remove_end(peer, back);
+        self.remove_end(index, at);
+    }
+
+    fn remove_end(&mut self, index: u32, at: u32) {
+        let near = &mut self.at_mut(index).near;
+        near.swap_remove(at as usize);
+        if let Some(&Near { peer, back, .. }) = near.get(at as usize) {
+            self.at_mut(peer).near[back as usize].back = at;
+        }
+    }
+}

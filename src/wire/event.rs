@@ -1,0 +1,374 @@
+//! What the gateway tells clients: [`Event`] to JSON text.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::error::ErrorCode;
+use super::json::EventKind;
+use super::state::State;
+use super::text::{write_decimal, write_string, write_u64};
+use super::units;
+
+/// Whether a vehicle is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Registered.
+    Online,
+    /// Disconnected.
+    Offline,
+    /// Silent for too long.
+    Timeout,
+}
+
+impl Status {
+    /// Its word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Online => "online",
+            Status::Offline => "offline",
+            Status::Timeout => "timeout",
+        }
+    }
+}
+
+/// Who a vehicle is, as it registered. Written once, shared by every worker of the host.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `vehicleId`
+    pub vehicle_id: Box<str>,
+    /// `driverName`
+    pub driver_name: Box<str>,
+    /// `licensePlate`
+    pub license_plate: Option<Box<str>>,
+    /// `model`
+    pub model: Option<Box<str>>,
+    /// `color`
+    pub color: Option<Box<str>>,
+    /// When it registered, ms since the Unix epoch.
+    pub connected_ms: u64,
+}
+
+/// A vehicle's motion in the units of SAE J2735, as far as its sender gave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Motion {
+    /// 1e-7 degree.
+    pub lat_e7: i32,
+    /// 1e-7 degree.
+    pub lon_e7: i32,
+    /// 0.02 m/s.
+    pub speed: Option<u16>,
+    /// 0.0125 degree clockwise from north.
+    pub heading: Option<u16>,
+    /// 0.1 m.
+    pub elevation: Option<i32>,
+    /// 0.01 m.
+    pub accuracy: Option<u32>,
+    /// ms since the Unix epoch.
+    pub ts: u64,
+}
+
+impl Motion {
+    /// The motion in a state record. `ts` and `accuracy` (0.01 m) travel beside it: a record keeps less of them.
+    pub fn of(state: &State, ts: u64, accuracy: Option<u32>) -> Motion {
+        Motion {
+            lat_e7: state.lat_e7,
+            lon_e7: state.lon_e7,
+            speed: Some(state.speed).filter(|speed| *speed < units::SPEED_UNAVAILABLE),
+            heading: Some(state.heading).filter(|heading| *heading < units::HEADING_UNAVAILABLE),
+            elevation: Some(state.elevation)
+                .filter(|elevation| *elevation != units::ELEVATION_UNAVAILABLE)
+                .map(|elevation| i32::from(elevation) - 4096),
+            accuracy,
+            ts,
+        }
+    }
+}
+
+/// One line of a `nearby_vehicles` list.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// How far, whole metres.
+    pub distance_m: u32,
+}
+
+/// What a client is told. Shapes and units: `docs/PROTOCOL.md`.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// First on every connection.
+    Connected {
+        /** now */
+        ts: u64,
+        /** of this connection */
+        session: Uuid,
+    },
+    /// The vehicle is bound to this connection.
+    Registered {
+        /** whose */
+        vehicle_id: &'a str,
+    },
+    /// Answer to `heartbeat`.
+    HeartbeatAck {
+        /** now */
+        ts: u64,
+    },
+    /// A vehicle came or went.
+    PresenceUpdate {
+        /** whose */
+        vehicle_id: &'a str,
+        /** how */
+        status: Status,
+        /** ms since the epoch */
+        last_seen: u64,
+    },
+    /// Who is near, nearest first.
+    NearbyVehicles {
+        /** nearest first */
+        vehicles: &'a [Neighbour],
+        /** metres */
+        radius_m: f64,
+    },
+    /// Somebody came near, or is no longer.
+    ProximityEvent {
+        /** unique */
+        id: Uuid,
+        /** who is told */
+        vehicle_id: &'a str,
+        /** about whom */
+        peer_id: &'a str,
+        /** whole metres; `None` is an exit */
+        distance_m: Option<u32>,
+        /** now */
+        ts: u64,
+    },
+    /// A neighbour moved.
+    PeerLocation {
+        /** who */
+        vehicle_id: &'a str,
+        /** where */
+        motion: &'a Motion,
+    },
+    /// Text from another vehicle.
+    ReceiveMessage {
+        /** unique */
+        id: Uuid,
+        /** from */
+        sender: &'a str,
+        /** to */
+        recipient: &'a str,
+        /** text */
+        content: &'a str,
+        /** now */
+        ts: u64,
+        /** over the radio bridge */
+        via_radio: bool,
+    },
+    /// Help is needed.
+    EmergencyAlert {
+        /** receivers drop a second one */
+        id: Uuid,
+        /** from */
+        sender: &'a str,
+        /** JSON object, or `None` for null */
+        info: Option<&'a [u8]>,
+        /** now */
+        ts: u64,
+        /** over the radio bridge */
+        via_radio: bool,
+    },
+    /// Text from the radio to everyone.
+    RadioText {
+        /** short id or vehicle id */
+        from: &'a str,
+        /** text */
+        content: &'a str,
+    },
+    /// Another vehicle's event, passed on.
+    Relayed {
+        /** which */
+        kind: EventKind,
+        /** its data */
+        data: &'a [u8],
+    },
+    /// A message was not accepted.
+    Error {
+        /** why */
+        code: ErrorCode,
+        /** in words */
+        message: &'a str,
+        /** now */
+        ts: u64,
+        /** JSON object */
+        details: Option<&'a [u8]>,
+    },
+}
+
+impl Event<'_> {
+    /// Writes the event as JSON text.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match *self {
+            Event::Connected { ts, session } => {
+                begin(out, "connected");
+                number(out, "ts", ts);
+                uuid(out, ",\"sessionId\":", session);
+            }
+            Event::Registered { vehicle_id } => {
+                begin(out, "registered");
+                string(out, "\"vehicleId\":", vehicle_id);
+            }
+            Event::HeartbeatAck { ts } => {
+                begin(out, "heartbeat_ack");
+                number(out, "ts", ts);
+            }
+            Event::PresenceUpdate { vehicle_id, status, last_seen } => {
+                begin(out, "presence_update");
+                string(out, "\"vehicleId\":", vehicle_id);
+                string(out, ",\"status\":", status.as_str());
+                raw(out, ",");
+                number(out, "lastSeen", last_seen);
+            }
+            Event::NearbyVehicles { vehicles, radius_m } => {
+                begin(out, "nearby_vehicles");
+                raw(out, "\"vehicles\":[");
+                for (at, neighbour) in vehicles.iter().enumerate() {
+                    raw(out, if at == 0 { "{" } else { ",{" });
+                    string(out, "\"vehicleId\":", &neighbour.identity.vehicle_id);
+                    string(out, ",\"driverName\":", &neighbour.identity.driver_name);
+                    raw(out, ",");
+                    number(out, "distance", neighbour.distance_m.into());
+                    optional(out, ",\"model\":", neighbour.identity.model.as_deref());
+                    optional(out, ",\"color\":", neighbour.identity.color.as_deref());
+                    raw(out, "}");
+                }
+                raw(out, "],\"radius\":");
+                super::text::write_f64(out, radius_m);
+            }
+            Event::ProximityEvent { id, vehicle_id, peer_id, distance_m, ts } => {
+                begin(out, "proximity_event");
+                uuid(out, "\"id\":", id);
+                string(out, ",\"vehicleId\":", vehicle_id);
+                string(out, ",\"peerVehicleId\":", peer_id);
+                match distance_m {
+                    Some(metres) => {
+                        raw(out, ",\"eventType\":\"enter\",\"distanceM\":");
+                        write_u64(out, metres.into());
+                    }
+                    None => raw(out, ",\"eventType\":\"exit\",\"distanceM\":null"),
+                }
+                raw(out, ",");
+                number(out, "ts", ts);
+            }
+            Event::PeerLocation { vehicle_id, motion } => {
+                begin(out, "peer_location");
+                string(out, "\"vehicleId\":", vehicle_id);
+                decimal(out, ",\"lat\":", motion.lat_e7.into(), 7);
+                decimal(out, ",\"lon\":", motion.lon_e7.into(), 7);
+                raw(out, ",");
+                number(out, "ts", motion.ts);
+                raw(out, ",\"coalesced\":true");
+                if let Some(speed) = motion.speed {
+                    decimal(out, ",\"speed\":", i64::from(speed) * 2, 2);
+                }
+                if let Some(heading) = motion.heading {
+                    decimal(out, ",\"heading\":", i64::from(heading) * 125, 4);
+                }
+                if let Some(elevation) = motion.elevation {
+                    decimal(out, ",\"elevation\":", elevation.into(), 1);
+                }
+                if let Some(accuracy) = motion.accuracy {
+                    decimal(out, ",\"accuracy\":", accuracy.into(), 2);
+                }
+            }
+            Event::ReceiveMessage { id, sender, recipient, content, ts, via_radio } => {
+                begin(out, "receive_message");
+                uuid(out, "\"id\":", id);
+                string(out, ",\"senderId\":", sender);
+                string(out, ",\"recipientId\":", recipient);
+                string(out, ",\"content\":", content);
+                raw(out, ",");
+                number(out, "ts", ts);
+                raw(out, if via_radio { ",\"via\":\"radio\"" } else { "" });
+            }
+            Event::EmergencyAlert { id, sender, info, ts, via_radio } => {
+                begin(out, "emergency_alert");
+                uuid(out, "\"id\":", id);
+                string(out, ",\"senderId\":", sender);
+                raw(out, ",\"vehicleInfo\":");
+                out.extend_from_slice(info.unwrap_or(b"null"));
+                raw(out, ",");
+                number(out, "ts", ts);
+                raw(out, if via_radio { ",\"via\":\"radio\"" } else { "" });
+            }
+            Event::RadioText { from, content } => {
+                begin(out, "radio_text");
+                string(out, "\"from\":", from);
+                string(out, ",\"content\":", content);
+            }
+            Event::Relayed { kind, data } => {
+                raw(out, "{\"event\":");
+                write_string(out, kind.name());
+                raw(out, ",\"data\":");
+                out.extend_from_slice(data);
+                raw(out, "}");
+                return;
+            }
+            Event::Error { code, message, ts, details } => {
+                begin(out, "error");
+                string(out, "\"code\":", code.as_str());
+                string(out, ",\"message\":", message);
+                raw(out, ",");
+                number(out, "ts", ts);
+                if let Some(details) = details {
+                    raw(out, ",\"details\":");
+                    out.extend_from_slice(details);
+                }
+            }
+        }
+        raw(out, "}}");
+    }
+}
+
+fn begin(out: &mut Vec<u8>, name: &str) {
+    raw(out, "{\"event\":\"");
+    raw(out, name);
+    raw(out, "\",\"data\":{");
+}
+
+fn raw(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn string(out: &mut Vec<u8>, before: &str, value: &str) {
+    raw(out, before);
+    write_string(out, value);
+}
+
+fn optional(out: &mut Vec<u8>, before: &str, value: Option<&str>) {
+    raw(out, before);
+    match value {
+        Some(value) => write_string(out, value),
+        None => raw(out, "null"),
+    }
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    raw(out, "\"");
+    raw(out, name);
+    raw(out, "\":");
+    write_u64(out, value);
+}
+
+fn decimal(out: &mut Vec<u8>, before: &str, value: i64, decimals: u32) {
+    raw(out, before);
+    write_decimal(out, value, decimals);
+}
+
+fn uuid(out: &mut Vec<u8>, before: &str, id: Uuid) {
+    let mut text = Uuid::encode_buffer();
+    raw(out, before);
+    raw(out, "\"");
+    raw(out, id.hyphenated().encode_lower(&mut text));
+    raw(out, "\"");
+}

@@ -1,0 +1,77 @@
+//! The binary from outside: exit codes, what goes to which stream, and pipes that close early.
+
+use std::process::{Command, Output, Stdio};
+
+fn ringroad(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+    // Nothing of the machine's own settings may leak into a test.
+    command.env_clear().envs(env.iter().copied()).args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    ringroad(args, env).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str, &'a str);
+
+#[test]
+fn exit_codes_and_streams() {
+    let cases: &[Case<'_>] = &[
+        (&["--version"], &[], 0, "ringroad ", ""),
+        (&["--help"], &[], 0, "drive", ""),
+        (&["--bogus"], &[], 2, "", "--bogus"),
+        (&["config", "--check"], &[], 0, "valid", ""),
+        (&["config", "--check", "--config", "/nonexistent.toml"], &[], 2, "", "ringroad: /nonexistent.toml: "),
+        (&["config", "--set", "server.worker=1"], &[], 2, "", "nearest known key is `server.workers`"),
+        (&["config"], &[("NEARBY_RADIUS_METERS", "321")], 0, "nearby_radius_m = 321.0", ""),
+        (&["config", "--listen", "127.0.0.1:9"], &[("V2V_SERVER_PORT", "4000")], 0, "listen = \"127.0.0.1:9\"", ""),
+        (&["config"], &[("ENABLE_REDIS", "true")], 2, "", "not part of this version"),
+        (&["config", "--check"], &[("REDIS_URL", "redis://x")], 0, "valid", "REDIS_URL is ignored"),
+        (&["config", "--check"], &[("REDIS_URL", "redis://x"), ("RINGROAD_LOG", "error")], 0, "valid", ""),
+        (&["config", "--check"], &[("RUST_LOG", "a=b=c")], 2, "", "RUST_LOG"),
+        (&["serve", "--set", "auth.required=true"], &[], 2, "", "V2V_JWT_SECRET"),
+    ];
+    for (args, env, code, stdout, stderr) in cases {
+        let output = run(args, env);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(*code), "{args:?} {env:?}\n{out}{err}");
+        assert!(out.contains(stdout) && err.contains(stderr), "{args:?} {env:?}\n{out}---\n{err}");
+        assert_eq!(out.is_empty(), stdout.is_empty(), "{args:?} {env:?}\n{out}");
+        assert_eq!(err.is_empty(), stderr.is_empty(), "{args:?} {env:?}\n{err}");
+    }
+}
+
+#[test]
+fn secrets_are_shown_only_when_asked_for() {
+    let env = [("V2V_JWT_SECRET", "hunter2")];
+    let output = run(&["config"], &env);
+    assert!(text(&output.stdout).contains("secret = \"********\""));
+    assert!(!text(&output.stdout).contains("hunter2") && !text(&output.stderr).contains("hunter2"));
+    let output = run(&["config", "--show-secrets"], &env);
+    assert!(text(&output.stdout).contains("secret = \"hunter2\""));
+}
+
+#[test]
+fn the_printed_configuration_is_a_configuration_file() {
+    let printed = run(&["config", "--set", "vehicles.flush_ms=7"], &[]).stdout;
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), &printed).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    assert_eq!(text(&run(&["config", "--config", path], &[]).stdout), text(&printed));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    for args in [["config"], ["--help"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = ringroad(&args, &[]).stdout(writer).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
+    }
+}

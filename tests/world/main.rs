@@ -1,0 +1,19 @@
+//! The shard's behaviour, through a small world: several shards and their clients in one thread on a simulated clock.
+//!
+//! Most tests are scripts; `script` says how to read them.
+
+mod script;
+
+mod broadcast;
+mod events;
+mod http;
+mod limits;
+mod liveness;
+mod mesh;
+mod presence;
+mod proximity;
+mod radio;
+mod relay;
+mod slow_reader;
+mod takeover;
+mod upgrade;
