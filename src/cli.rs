@@ -4,12 +4,13 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ringroad::config::{self, Config};
+use ringroad::drive::{DriveOptions, Recording, Report};
 use tracing_subscriber::EnvFilter;
 
 /// The whole command line. Without a subcommand its flags are those of `serve`.
@@ -169,6 +170,45 @@ pub fn start_logs() -> Result<(), Failure> {
     Ok(())
 }
 
+impl DriveArgs {
+    /// What the library is asked for.
+    pub fn options(self) -> DriveOptions {
+        DriveOptions {
+            url: self.url,
+            // A recording brings its own vehicles.
+            vehicles: self.trace.is_none().then_some(self.vehicles),
+            hz: self.hz,
+            seconds: self.seconds,
+            side_m: self.side,
+            recording: self.trace.map(Recording::File),
+            speedup: self.speedup,
+            radius_m: self.radius,
+            ..DriveOptions::default()
+        }
+    }
+}
+
+impl DemoArgs {
+    /// A drive of the bundled recording against our own gateway.
+    pub fn options(self, config: &Config, addr: SocketAddr, recording: &'static [u8]) -> DriveOptions {
+        let host = match addr.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        DriveOptions {
+            url: format!("ws://{host}:{}{}", addr.port(), config.server.path),
+            hz: self.hz,
+            seconds: self.seconds,
+            recording: Some(Recording::Bundled(recording)),
+            speedup: self.speedup,
+            radius_m: config.vehicles.nearby_radius_m,
+            ..DriveOptions::default()
+        }
+    }
+}
+
 impl ServeArgs {
     /// The effective configuration; warnings are logged.
     pub fn config(&self) -> Result<Config, Failure> {
@@ -223,6 +263,45 @@ pub fn announcement(config: &Config, listening_on: SocketAddr, workers: usize) -
         let _ = writeln!(text, "  {key} = {value}");
     }
     text
+}
+
+/// What `demo` says before it begins.
+pub fn demo_announcement(config: &Config, listening_on: SocketAddr, workers: usize) -> String {
+    let (port, path) = (listening_on.port(), &config.server.path);
+    let mut text = announcement(config, listening_on, workers);
+    let _ = writeln!(text, "a morning of Austin's buses drives against it; meanwhile:");
+    let _ = writeln!(text, "  clients            ws://localhost:{port}{path}");
+    let _ = writeln!(text, "  who is there       http://localhost:{port}/vehicles");
+    let _ = writeln!(text, "  what it counts     http://localhost:{port}/metrics");
+    text
+}
+
+/// A line on stderr that is written over and over, if somebody watches.
+#[derive(Default)]
+pub struct ProgressLine {
+    width: usize,
+}
+
+impl ProgressLine {
+    /// Shows how far the drive is.
+    pub fn show(&mut self, report: &Report) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let line = report.progress_line();
+        let width = line.chars().count();
+        // Blanks cover what is left of a longer line. A broken stderr has nobody to tell.
+        let _ = write!(std::io::stderr(), "\r{line}{}", " ".repeat(self.width.saturating_sub(width)));
+        self.width = width;
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if self.width > 0 {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

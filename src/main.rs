@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cli::{Asked, DemoArgs, DriveArgs, Failure};
 use ringroad::config::Config;
+use ringroad::drive;
 use ringroad::gateway;
 use ringroad::io::{Running, signals};
 
@@ -46,12 +47,24 @@ fn runtime(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Runs a fleet against a gateway.
-fn drive(_args: DriveArgs) -> Result<(), Failure> {
-    Err(Failure::Runtime("drive: not connected".to_owned()))
+fn drive(args: DriveArgs) -> Result<(), Failure> {
+    let mut line = cli::ProgressLine::default();
+    let report = drive::run(args.options(), |report| line.show(report)).map_err(runtime)?;
+    drop(line);
+    cli::say(&report.to_string())
 }
 
-/// Runs a gateway and a fleet against it.
+/// Runs a gateway and the bundled city trace against it.
 fn demo(args: DemoArgs) -> Result<(), Failure> {
-    let _config = args.serve.config()?;
-    Err(Failure::Runtime("demo: not connected".to_owned()))
+    let config = args.serve.config()?;
+    let running = gateway::serve(config.clone()).map_err(runtime)?;
+    let addr = running.addr().ok_or_else(|| runtime("the gateway listens nowhere"))?;
+    cli::say(&cli::demo_announcement(&config, addr, running.workers().into()))?;
+    let options = args.options(&config, addr, include_bytes!("../data/austin-hour.csv.gz"));
+    let mut line = cli::ProgressLine::default();
+    let driven = drive::run(options, |report| line.show(report));
+    drop(line);
+    running.stop();
+    running.join().map_err(runtime)?;
+    cli::say(&driven.map_err(runtime)?.to_string())
 }

@@ -78,6 +78,15 @@ impl Fix {
     }
 }
 
+/// Where a recording is: CSV, plain or gzip.
+#[derive(Clone, Debug)]
+pub enum Recording {
+    /// In a file.
+    File(PathBuf),
+    /// In the program.
+    Bundled(&'static [u8]),
+}
+
 /// What to drive.
 #[derive(Clone, Debug)]
 pub struct DriveOptions {
@@ -95,7 +104,7 @@ pub struct DriveOptions {
     /// Middle of the square, degrees north and east.
     pub centre: (f64, f64),
     /// A recording to replay instead of wandering.
-    pub trace: Option<PathBuf>,
+    pub recording: Option<Recording>,
     /// How many times faster than it was.
     pub speedup: f64,
     /// The gateway's radius, metres.
@@ -115,7 +124,7 @@ impl Default for DriveOptions {
             seconds: None,
             side_m: 2_000.0,
             centre: (30.2672, -97.7431),
-            trace: None,
+            recording: None,
             speedup: 1.0,
             radius_m: 500.0,
             prefix: "drive".into(),
@@ -225,9 +234,9 @@ fn plan(options: &DriveOptions, target: &Target) -> Result<Plan, DriveError> {
     within("the centre's latitude", options.centre.0, -89.0, 89.0, "-89 to 89 degrees")?;
     within("the centre's longitude", options.centre.1, -180.0, 180.0, "-180 to 180 degrees")?;
     within("vehicles", options.vehicles.map_or(1.0, f64::from), 1.0, 1e6, "1 to 1,000,000")?;
-    let (roster, movement, seconds) = match &options.trace {
-        Some(path) => {
-            let trace = open(path, options.vehicles)?;
+    let (roster, movement, seconds) = match &options.recording {
+        Some(recording) => {
+            let trace = open(recording, options.vehicles)?;
             let (first_ms, last_ms) = trace.span_ms();
             let recorded_s = ((last_ms - first_ms) as f64 / 1e3 / speedup).max(1.0);
             let roster = Roster::named(&options.prefix, trace.vehicles.iter().map(|track| track.name.as_str()));
@@ -253,8 +262,12 @@ fn plan(options: &DriveOptions, target: &Target) -> Result<Plan, DriveError> {
     })
 }
 
-fn open(path: &Path, vehicles: Option<u32>) -> Result<Trace, DriveError> {
-    let mut trace = Trace::open(path).map_err(|source| DriveError::Trace { path: path.into(), source })?;
+fn open(recording: &Recording, vehicles: Option<u32>) -> Result<Trace, DriveError> {
+    let (path, trace) = match recording {
+        Recording::File(path) => (path.as_path(), Trace::open(path)),
+        Recording::Bundled(bytes) => (Path::new("the bundled recording"), Trace::read(*bytes)),
+    };
+    let mut trace = trace.map_err(|source| DriveError::Trace { path: path.into(), source })?;
     trace.limit(vehicles.unwrap_or(u32::MAX) as usize);
     Ok(trace)
 }
@@ -290,10 +303,12 @@ mod tests {
 
     #[test]
     fn a_recording_says_how_many_and_how_long() {
-        let trace = Some(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/austin-hour.csv.gz")));
-        let plan = planned(DriveOptions { trace: trace.clone(), speedup: 60.0, ..DriveOptions::default() }).unwrap();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/data/austin-hour.csv.gz");
+        let recording = Some(Recording::File(file.into()));
+        let plan =
+            planned(DriveOptions { recording: recording.clone(), speedup: 60.0, ..DriveOptions::default() }).unwrap();
         assert_eq!((plan.roster.len(), plan.drive_ms / 1000), (261, 63));
-        let options = DriveOptions { trace, vehicles: Some(9), seconds: Some(5.0), ..DriveOptions::default() };
+        let options = DriveOptions { recording, vehicles: Some(9), seconds: Some(5.0), ..DriveOptions::default() };
         let plan = planned(options).unwrap();
         assert_eq!((plan.roster.len(), plan.drive_ms), (9, 5_000));
     }
@@ -306,7 +321,7 @@ mod tests {
         assert!(error(DriveOptions { hz: f64::NAN, ..options() }).starts_with("hz is NaN"));
         assert!(error(DriveOptions { vehicles: Some(0), ..options() }).starts_with("vehicles is 0"));
         assert!(error(DriveOptions { seconds: Some(0.0), ..options() }).starts_with("seconds is 0"));
-        let trace = Some(PathBuf::from("/nowhere.csv"));
-        assert!(error(DriveOptions { trace, ..options() }).starts_with("/nowhere.csv: No such file"));
+        let recording = Some(Recording::File("/nowhere.csv".into()));
+        assert!(error(DriveOptions { recording, ..options() }).starts_with("/nowhere.csv: No such file"));
     }
 }
