@@ -206,6 +206,7 @@ impl Core for Shard {
             Input::Writable { conn } => self.out.writable(conn),
             Input::Mail { from, mail } => self.mail_arrived(now, from, mail),
             Input::MailRefused { to, mail } => {
+                self.out.counters.mesh_refused += 1;
                 self.mesh.refused(to, mail, &mut self.out.counters);
                 self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
             }
