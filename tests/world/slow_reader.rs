@@ -82,10 +82,8 @@ fn a_reader_that_was_cut_anywhere_hears_everything_in_order() {
             play.run("a registers; b registers; a at 48 11\n forget");
             play.run(&format!("a stalls {window}")).run(script);
             let a = play.client("a");
-            if trickle > 0 {
-                for _ in 0..1_000 / trickle {
-                    play.world().trickle(a, trickle);
-                }
+            for _ in 0..1_000_usize.checked_div(trickle).unwrap_or(0) {
+                play.world().trickle(a, trickle);
             }
             play.run("a resumes");
             let heard = play.heard("a");
