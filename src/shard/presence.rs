@@ -95,6 +95,7 @@ impl Shard {
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let (key, epoch) = (vehicle.key, vehicle.epoch);
+        self.mesh.forget(key, vehicle.moved);
         self.remove_vehicle(now, world_id, slot, status, last_seen);
         self.remember_departure(now, world_id, key, epoch);
         let what = What::Gone { key, epoch, status, last_seen };
