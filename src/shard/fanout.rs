@@ -221,11 +221,11 @@ impl Fanout {
     }
 
     /// Closes the blocked connections whose cursor has fallen off their world's log.
-    pub fn shed_laggards(&mut self, now: Now, world: &World) {
-        if self.blocked == 0 {
+    pub fn shed_laggards(&mut self, now: Now, world: &mut World) {
+        let tail = world.log.tail();
+        if std::mem::replace(&mut world.log_seen.1, tail) == tail || self.blocked == 0 {
             return;
         }
-        let tail = world.log.tail();
         let lost: Vec<ConnId> = self.conns.ids().collect();
         for id in lost {
             let lags = self.conns.find(id).is_some_and(|conn| {
@@ -238,11 +238,11 @@ impl Fanout {
     }
 
     /// Queues every connection of a world that has not seen its log's head.
-    pub fn enqueue_readers(&mut self, world: &World) {
-        if world.log.bytes().is_empty() {
+    pub fn enqueue_readers(&mut self, world: &mut World) {
+        let head = world.log.head();
+        if std::mem::replace(&mut world.log_seen.0, head) == head {
             return;
         }
-        let head = world.log.head();
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
             if let Some(conn) = self.conns.find(id)

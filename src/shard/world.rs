@@ -24,6 +24,9 @@ pub struct World {
     pub hysteresis: Hysteresis,
     /// What goes to every connection.
     pub log: ByteLog,
+    /// Where the log's head and tail were when the connections were last looked through for its readers and laggards. One
+    /// stalled reader keeps the log from being empty; that alone must not cost a look at everyone in every turn.
+    pub log_seen: (u64, u64),
     /// Position events, rendered once per update whoever is to get them.
     pub rendered: ByteLog,
     /// Vehicles that moved in this turn.
@@ -56,6 +59,7 @@ impl World {
             index: CellIndex::new(config.vehicles.nearby_radius_m),
             hysteresis: Hysteresis::new(config.vehicles.nearby_radius_m, config.vehicles.nearby_exit_factor),
             log: ByteLog::new(config.limits.broadcast_log_bytes as usize),
+            log_seen: (0, 0),
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
             moved: Vec::new(),
             pending: FxHashMap::default(),
