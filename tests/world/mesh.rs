@@ -102,3 +102,20 @@ fn emergencies_behind_full_inboxes_reach_everyone_once() {
         assert_eq!(heard, expected);
     }
 }
+
+#[test]
+fn a_position_behind_a_full_inbox_is_not_taken_for_that_of_the_next_registration() {
+    let mut play = unlimited(3);
+    play.run(
+        "x@0 registers; n@1 registers; b@2 registers; x at 48 11; b at 48.5 11
+         inbox 1
+         forget
+         at once: n at 48.5 11; b at 48 11
+         b hangs up
+         b2@2 registers as b
+         +5ms
+         x< nothing
+         b2 at 48 11
+         x< enter b 0, peer b 48 11",
+    );
+}
