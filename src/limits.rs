@@ -18,6 +18,10 @@ pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes composed for one submission. Larger turns go out in several.
 pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their own.
+/// Copying 16 KiB costs about as much as a system call.
+pub const JOINED_BYTES_MAX: usize = 16 * 1024;
+
 /// Lines of one `nearby_vehicles` list, nearest first.
 pub const NEARBY_LIST_MAX: usize = 256;
 
@@ -35,6 +39,9 @@ pub const MESH_NOTES_MAX: usize = 65_536;
 
 /// Time between two attempts to reach a shard whose inbox was full.
 pub const MESH_RETRY_MS: u64 = 1;
+
+/// How long a shard remembers that a vehicle left. News between shards is much younger than this.
+pub const DEPARTED_MS: u64 = 10_000;
 
 /// HTTP listings that one shard gathers at a time.
 pub const LISTINGS_MAX: usize = 16;

@@ -34,6 +34,8 @@ pub struct Fanout {
     pub released: Vec<ConnId>,
     /// Connections whose last bytes went out in the previous piece of this turn.
     finishing: Vec<ConnId>,
+    /// Connections with more to send than one piece should hold.
+    again: Vec<ConnId>,
 }
 
 impl Fanout {
@@ -51,6 +53,7 @@ impl Fanout {
             finished: Vec::new(),
             released: Vec::new(),
             finishing: Vec::new(),
+            again: Vec::new(),
         }
     }
 
@@ -190,7 +193,16 @@ impl Fanout {
         let (taken, lead) = (bytes.len() - rest.len(), conn.lead as usize);
         conn.partial = if taken < lead { lead - taken } else { cut_frame(&bytes[lead..], taken - lead) } as u32;
         conn.resuming = true;
-        let mut outbox = rest.to_vec();
+        let keep = match send.store {
+            Store::Arena => rest.len(),
+            // The log still holds the frames that follow the cut one: the cursor goes back instead.
+            Store::Log => {
+                let whole = rest.len() - conn.partial as usize;
+                conn.cursor -= whole as u64;
+                conn.partial as usize
+            }
+        };
+        let mut outbox = rest[..keep].to_vec();
         outbox.extend_from_slice(&conn.outbox);
         conn.outbox = outbox;
         if matches!(conn.phase, Phase::Open) && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
@@ -210,9 +222,6 @@ impl Fanout {
 
     /// Closes the blocked connections whose cursor has fallen off their world's log.
     pub fn shed_laggards(&mut self, now: Now, world: &World) {
-        if self.blocked == 0 {
-            return;
-        }
         let tail = world.log.tail();
         let lost: Vec<ConnId> = self.conns.ids().collect();
         for id in lost {
@@ -261,6 +270,11 @@ impl Fanout {
                 self.finished.push(id);
             }
         }
+        for id in std::mem::take(&mut self.again) {
+            if let Some(conn) = self.conns.find(id) {
+                Self::enqueue(&mut self.queue, id, conn);
+            }
+        }
         while self.arena.len() < limits::TURN_BYTES_MAX {
             let Some(id) = self.queue.pop() else { break };
             self.compose_one(now, worlds, id);
@@ -299,6 +313,15 @@ impl Fanout {
                 conn.cursor = world.log.head();
             }
         } else {
+            // A long send is not made longer: what was copied and is not taken counts against the outbox, while
+            // broadcasts wait in the log and positions need not wait at all. They follow in the next piece.
+            let joined_bytes_max = limits::JOINED_BYTES_MAX.min(self.config.limits.outbox_bytes_max as usize / 2);
+            let crowded = !conn.outbox.is_empty() && conn.outbox.len() + news.len() > joined_bytes_max;
+            let news = if crowded { &[][..] } else { news };
+            let state = state && !crowded;
+            if crowded {
+                self.again.push(id);
+            }
             // Nothing may precede the handshake's reply or the rest of a frame.
             let outbox_first = !conn.greeted || conn.resuming;
             conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
@@ -307,7 +330,7 @@ impl Fanout {
             let (first, second) = if outbox_first { (&conn.outbox[..], news) } else { (news, &conn.outbox[..]) };
             self.arena.extend_from_slice(first);
             self.arena.extend_from_slice(second);
-            if open {
+            if open && !crowded {
                 conn.cursor = world.log.head();
             }
             let outbox = std::mem::take(&mut conn.outbox);
@@ -335,7 +358,7 @@ impl Fanout {
 
     /// Whether `compose` has anything left to do.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.finishing.is_empty() && self.released.is_empty()
+        self.queue.is_empty() && self.finishing.is_empty() && self.again.is_empty() && self.released.is_empty()
     }
 }
 

@@ -140,6 +140,16 @@ impl Mesh {
         }
     }
 
+    /// A vehicle of this shard has left: what waits of its positions would be taken for those of its next registration.
+    pub fn forget(&mut self, key: u64, moved: bool) {
+        if moved {
+            self.states.retain(|note| note.key() != key);
+        }
+        for peer in &mut self.peers {
+            peer.kept.remove(&key);
+        }
+    }
+
     /// Tells one shard.
     pub fn tell(&mut self, to: ShardId, note: Note, counters: &mut Counters) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.to == to) {

@@ -41,7 +41,7 @@ use gather::Gatherings;
 use ids::Ids;
 use mail::{Mesh, What};
 use radio::Radio;
-use vehicles::Slot;
+use vehicles::{Epoch, Slot};
 use world::{World, WorldId};
 
 pub use mail::Batch;
@@ -67,6 +67,8 @@ enum Timer {
     Interval(ConnId),
     /// A `connect_request` (requester, target) has waited long enough.
     Request(WorldId, u64, u64),
+    /// A vehicle's departure is old news.
+    Departed(WorldId, u64, Epoch),
     /// A listing should be complete.
     Listing(u64),
     /// Another shard's inbox was full.
@@ -138,6 +140,12 @@ impl Shard {
                 }
             }
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
+            Timer::Departed(world, key, epoch) => {
+                let departed = &mut self.worlds[usize::from(world.0)].departed;
+                if departed.get(&key) == Some(&epoch) {
+                    departed.remove(&key);
+                }
+            }
             Timer::Listing(number) => self.listing_is_late(now, number),
             Timer::Mesh => self.mesh.retry(),
         }
@@ -220,6 +228,7 @@ impl Core for Shard {
             Input::Writable { conn } => self.out.writable(conn),
             Input::Mail { from, mail } => self.mail_arrived(now, from, mail),
             Input::MailRefused { to, mail } => {
+                self.out.counters.mesh_refused += 1;
                 self.mesh.refused(to, mail, &mut self.out.counters);
                 self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::PresenceScope;
+use crate::limits;
 use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::error::ErrorCode;
 use crate::wire::event::{Event, Identity, Status};
@@ -47,7 +48,8 @@ impl Shard {
         });
         world.registrations += 1;
         // Later than what it replaces, even within one millisecond or when the clock was set back.
-        let after = known.map_or(0, |index| world.vehicles.at(index).epoch.connected_ms + 1);
+        let before = known.map(|index| world.vehicles.at(index).epoch).max(world.departed.get(&key).copied());
+        let after = before.map_or(0, |epoch| epoch.connected_ms + 1);
         let epoch =
             Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
         let mut driving = Box::new(Driving::new(id));
@@ -97,7 +99,9 @@ impl Shard {
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let (key, epoch) = (vehicle.key, vehicle.epoch);
+        self.mesh.forget(key, vehicle.moved);
         self.remove_vehicle(now, world_id, slot, status, last_seen);
+        self.remember_departure(now, world_id, key, epoch);
         let what = What::Gone { key, epoch, status, last_seen };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
     }
@@ -126,6 +130,8 @@ impl Shard {
         let world = &mut self.worlds[usize::from(world_id.0)];
         let vehicle_id = identity.vehicle_id.clone();
         match world.vehicles.by_key(key) {
+            // A later registration has ended this one, and has itself ended since: nobody would ever take it back.
+            None if world.departed.get(&key).is_some_and(|departed| *departed >= epoch) => return,
             None => {
                 world.vehicles.insert(key, identity, epoch, Owner::There);
             }
@@ -150,12 +156,21 @@ impl Shard {
 
     /// A vehicle left another shard.
     pub(super) fn gone(&mut self, now: Now, world_id: WorldId, key: u64, epoch: Epoch, status: Status, last_seen: u64) {
+        self.remember_departure(now, world_id, key, epoch);
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(index) = world.vehicles.by_key(key) else { return };
         // An older registration of a vehicle that has been taken over since says nothing about it.
         if world.vehicles.at(index).epoch == epoch {
             let slot = world.vehicles.slot(index);
             self.remove_vehicle(now, world_id, slot, status, last_seen);
+        }
+    }
+
+    fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, epoch: Epoch) {
+        let departed = &mut self.worlds[usize::from(world_id.0)].departed;
+        if departed.get(&key).is_none_or(|known| *known < epoch) {
+            departed.insert(key, epoch);
+            self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, epoch));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::geo::{CellIndex, Hysteresis};
 
 use super::log::ByteLog;
 use super::relay::Pending;
-use super::vehicles::Vehicles;
+use super::vehicles::{Epoch, Vehicles};
 
 /// A world of this process. Without tenants there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct World {
     pub moved: Vec<u32>,
     /// `connect_request`s without an answer, by (requester, target).
     pub pending: FxHashMap<(u64, u64), Pending>,
+    /// Which registration of a vehicle ended lately. News of an older one may still be on its way.
+    pub departed: FxHashMap<u64, Epoch>,
     /// Registrations on this shard so far.
     pub registrations: u64,
     /// Reused by `settle`.
@@ -60,6 +62,7 @@ impl World {
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
             moved: Vec::new(),
             pending: FxHashMap::default(),
+            departed: FxHashMap::default(),
             registrations: 0,
             scratch: Scratch::default(),
             config,

@@ -4,12 +4,14 @@
 
 mod script;
 
+mod bad_input;
 mod broadcast;
 mod events;
 mod http;
 mod limits;
 mod liveness;
 mod mesh;
+mod oracle;
 mod presence;
 mod proximity;
 mod radio;

@@ -225,3 +225,30 @@ fn timers_of_the_replaced_connection_hurry_nothing() {
          a2< list(x 0, y 0)",
     );
 }
+
+#[test]
+fn a_winner_that_leaves_at_once_leaves_no_ghost_behind() {
+    for (first, second) in [(0, 1), (1, 0), (1, 2), (2, 0)] {
+        let mut play = Play::default();
+        play.run(PLAIN)
+            .run(&format!("shards 3\n a@{first} connects; a2@{second} connects; x@0 registers; x at 48 11\n forget"));
+        let clients = [play.client("a"), play.client("a2")];
+        let text = r#"{"event":"register","data":{"vehicleId":"veh-a","driverName":"A"}}"#;
+        clients.iter().for_each(|client| play.world().say(*client, text));
+        let place = r#"{"event":"location_update","data":{"vehicleId":"veh-a","lat":48,"lon":11}}"#;
+        clients.iter().for_each(|client| play.world().say(*client, place));
+        // Both go before either shard has heard of the other's registration.
+        play.world().hang_up(clients[1], ringroad::turn::Ended::Eof);
+        play.world().hang_up(clients[0], ringroad::turn::Ended::Eof);
+        play.run("+10s");
+        for (shard, name) in [(0, "g"), (1, "h"), (2, "i")] {
+            play.run(&format!("{name}@{shard} gets /health"));
+            let health = play.heard(name).join("");
+            assert!(health.contains(r#""vehicles":1,"#), "shards {first} and {second}, on {shard}: {health}");
+        }
+        let heard = play.heard("x");
+        let enters = heard.iter().filter(|event| event.starts_with("enter")).count();
+        let exits = heard.iter().filter(|event| event.starts_with("exit")).count();
+        assert_eq!(enters, exits, "{heard:?}");
+    }
+}
