@@ -71,6 +71,8 @@ enum Timer {
     Listing(u64),
     /// Another shard's inbox was full.
     Mesh,
+    /// Has the radio become quiet amid a frame?
+    Radio,
 }
 
 /// Everything that one worker serves. See the module's documentation.
@@ -140,6 +142,7 @@ impl Shard {
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Listing(number) => self.listing_is_late(now, number),
             Timer::Mesh => self.mesh.retry(),
+            Timer::Radio => self.check_radio(now),
         }
     }
 
