@@ -192,7 +192,9 @@ impl Shard {
         for note in batch.notes {
             let world = note.world;
             match note.what {
-                What::Arrived { key, identity, epoch } => self.arrived(now, world, key, identity, epoch),
+                What::Arrived { key, identity, epoch, position } => {
+                    self.arrived(now, world, key, identity, epoch, position);
+                }
                 What::Gone { key, epoch, status, last_seen } => self.gone(now, world, key, epoch, status, last_seen),
                 What::Publish { text } => {
                     self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
