@@ -1,15 +1,18 @@
 //! A reader that does not read pays for it; its neighbours do not notice.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use ringroad::wire::frame::{Opcode, encode_masked};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::PATIENCE;
 use crate::client::{Client, expect_all};
 use crate::fleet::Fleet;
 use crate::gateway::Gateway;
+use crate::{PATIENCE, until};
 
 /// A client for which the kernel keeps as little as it can.
 fn narrow(addr: SocketAddr) -> Client {
@@ -139,4 +142,25 @@ fn positions_wait_for_a_slow_reader_and_the_newest_wins() {
     assert_eq!(count("call_initiate"), calls, "events are not dropped");
     assert!(count("peer_location") < STEPS / 10, "{} positions were queued", count("peer_location"));
     assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 0);
+}
+
+#[test]
+fn who_pings_and_takes_no_pongs_is_closed() {
+    let gateway = Gateway::start(&["limits.outbox_bytes_max=70000"]);
+    let mut fleet = Fleet::register(&gateway, 2);
+    let mut slow = narrow(gateway.addr).register("slow");
+    let mut ping = Vec::new();
+    encode_masked(&mut ping, Opcode::Ping, [1, 2, 3, 4], &[b'x'; 125]);
+    let pings = ping.repeat(500);
+    // A gateway that closes for real resets what is still being sent.
+    let flooding = slow.socket.get_ref().try_clone().expect("a second descriptor");
+    let flooder = thread::spawn(move || while (&flooding).write_all(&pings).is_ok() {});
+    expect_all(&mut fleet.vehicles, "presence_update", |data| {
+        data["vehicleId"] == "slow" && data["status"] == "offline"
+    });
+    until("it is closed", || gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}") == 1);
+    for vehicle in &mut fleet.vehicles {
+        vehicle.sync();
+    }
+    flooder.join().expect("no panic");
 }
