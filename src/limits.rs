@@ -59,6 +59,10 @@ pub const FUTURE_FIX_MS: u64 = 60_000;
 /// Payload of one radio frame: a message of 512 characters, each of at most four bytes.
 pub const RADIO_PAYLOAD_BYTES_MAX: usize = 512 * 4;
 
+/// Longer than any pause within a radio frame: at the slowest speed a byte takes 8 ms, and an adapter's buffer some
+/// tens. What has begun by then is given up.
+pub const RADIO_QUIET_MS: u64 = 500;
+
 /// Completions that one run of the pump hands to the core before monoio gets its turn (timers, other I/O).
 pub const PUMP_COMPLETIONS_MAX: usize = 4096;
 

@@ -71,7 +71,7 @@ counters! {
         radio_frames_in: u64 = counter "ringroad_radio_frames_in_total", "", "Radio frames received and understood.";
         radio_frames_out: u64 = counter "ringroad_radio_frames_out_total", "", "Radio frames given to the modem.";
         radio_frames_bad: u64 = counter "ringroad_radio_frames_bad_total", "",
-            "Radio frames with a wrong checksum, version, type or length.";
+            "Radio frames with a wrong checksum, version, type or length, or without an end.";
         shed: PerLabel<ShedReason> = counter "ringroad_shed_total", "", "What was dropped on purpose, by why.";
         /// What the shell counts.
         shell: ShellCounters = table;

@@ -19,7 +19,7 @@ use crate::wire::state::RECORD_BYTES;
 use super::close::ShedReason;
 use super::gather::{Listing, Part};
 use super::radio::RadioFrame;
-use super::vehicles::Epoch;
+use super::vehicles::{Epoch, Position};
 use super::world::WorldId;
 
 /// A vehicle's state as it travels between shards: STATE32, and beside it what JSON clients are promised unrounded.
@@ -43,8 +43,8 @@ pub struct Note {
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A vehicle registered there.
-    Arrived { key: u64, identity: Arc<Identity>, epoch: Epoch },
+    /// A vehicle registered there. `position`: where it is, if it was taken over.
+    Arrived { key: u64, identity: Arc<Identity>, epoch: Epoch, position: Option<Position> },
     /// It left.
     Gone { key: u64, epoch: Epoch, status: Status, last_seen: u64 },
     /// An event for everyone, as JSON text.

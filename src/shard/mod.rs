@@ -73,6 +73,8 @@ enum Timer {
     Listing(u64),
     /// Another shard's inbox was full.
     Mesh,
+    /// Has the radio become quiet amid a frame?
+    Radio,
 }
 
 /// Everything that one worker serves. See the module's documentation.
@@ -148,6 +150,7 @@ impl Shard {
             }
             Timer::Listing(number) => self.listing_is_late(now, number),
             Timer::Mesh => self.mesh.retry(),
+            Timer::Radio => self.check_radio(now),
         }
     }
 
@@ -197,7 +200,9 @@ impl Shard {
         for note in batch.notes {
             let world = note.world;
             match note.what {
-                What::Arrived { key, identity, epoch } => self.arrived(now, world, key, identity, epoch),
+                What::Arrived { key, identity, epoch, position } => {
+                    self.arrived(now, world, key, identity, epoch, position);
+                }
                 What::Gone { key, epoch, status, last_seen } => self.gone(now, world, key, epoch, status, last_seen),
                 What::Publish { text } => {
                     self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
@@ -228,7 +233,6 @@ impl Core for Shard {
             Input::Writable { conn } => self.out.writable(conn),
             Input::Mail { from, mail } => self.mail_arrived(now, from, mail),
             Input::MailRefused { to, mail } => {
-                self.out.counters.mesh_refused += 1;
                 self.mesh.refused(to, mail, &mut self.out.counters);
                 self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
             }

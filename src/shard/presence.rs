@@ -12,7 +12,7 @@ use crate::wire::state;
 
 use super::close::CloseReason;
 use super::mail::{Note, What};
-use super::vehicles::{Driving, Epoch, Owner, Slot};
+use super::vehicles::{Driving, Epoch, Owner, Position, Slot};
 use super::world::WorldId;
 use super::{Shard, Timer};
 
@@ -87,7 +87,8 @@ impl Shard {
             self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
         }
         self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
-        let what = What::Arrived { key, identity, epoch };
+        let position = self.worlds[usize::from(world_id.0)].vehicles.at(index).position;
+        let what = What::Arrived { key, identity, epoch, position };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
     }
 
@@ -126,15 +127,21 @@ impl Shard {
     }
 
     /// A vehicle registered on another shard.
-    pub(super) fn arrived(&mut self, now: Now, world_id: WorldId, key: u64, identity: Arc<Identity>, epoch: Epoch) {
+    pub(super) fn arrived(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        key: u64,
+        identity: Arc<Identity>,
+        epoch: Epoch,
+        position: Option<Position>,
+    ) {
         let world = &mut self.worlds[usize::from(world_id.0)];
         let vehicle_id = identity.vehicle_id.clone();
-        match world.vehicles.by_key(key) {
+        let index = match world.vehicles.by_key(key) {
             // A later registration has ended this one, and has itself ended since: nobody would ever take it back.
             None if world.departed.get(&key).is_some_and(|departed| *departed >= epoch) => return,
-            None => {
-                world.vehicles.insert(key, identity, epoch, Owner::There);
-            }
+            None => world.vehicles.insert(key, identity, epoch, Owner::There),
             // The same vehicle registered here at the same time, and later: the other shard gives way.
             Some(index) if world.vehicles.at(index).epoch > epoch => return,
             Some(index) => {
@@ -149,7 +156,14 @@ impl Shard {
                     }
                     self.out.close_frame(now, driving.conn, CloseReason::Replaced);
                 }
+                index
             }
+        };
+        // Its former connection was this shard's and ended before the note of its takeover came: all that was known of
+        // it here went with that connection.
+        let world = &mut self.worlds[usize::from(world_id.0)];
+        if let (Some(position), None) = (position, world.vehicles.at(index).position) {
+            world.place(index, position.motion, now);
         }
         self.announce(world_id, &vehicle_id, Status::Online, now.unix_ms);
     }

@@ -5,14 +5,15 @@
 use rustc_hash::FxHashMap;
 
 use crate::config;
+use crate::limits;
 use crate::turn::{Now, ShardId};
 use crate::wire::event::Event;
 use crate::wire::radio::{self, Decoder, Frame, Kind};
 use crate::wire::state;
 
-use super::Shard;
 use super::mail::{Deliver, Note, Relayed, Sender, What};
 use super::world::WorldId;
+use super::{Shard, Timer};
 use crate::turn::ConnId;
 
 /// A frame on its way to the modem.
@@ -30,6 +31,10 @@ pub struct Radio {
     vehicles: FxHashMap<u8, String>,
     short_ids: FxHashMap<String, u8>,
     decoder: Decoder,
+    /// When (`mono_ms`) bytes last came.
+    heard_ms: u64,
+    /// A timer looks whether the line has become quiet amid a frame.
+    awaited: bool,
     /// Bytes for the modem.
     pub line: Vec<u8>,
     /// Those of the turn that is being carried out.
@@ -58,6 +63,8 @@ impl Radio {
             vehicles,
             short_ids,
             decoder: Decoder::default(),
+            heard_ms: 0,
+            awaited: false,
             line: Vec::new(),
             sending: Vec::new(),
         }
@@ -106,6 +113,32 @@ impl Shard {
 
     /// Bytes came from the modem.
     pub(super) fn radio_received(&mut self, now: Now, bytes: &[u8]) {
+        self.radio_bytes(now, bytes);
+        self.radio.heard_ms = now.mono_ms;
+        self.await_radio(now);
+    }
+
+    /// Has the line been quiet amid a frame? Then frames that the cut one has swallowed come out.
+    pub(super) fn check_radio(&mut self, now: Now) {
+        self.radio.awaited = false;
+        if now.mono_ms >= self.radio.heard_ms + limits::RADIO_QUIET_MS {
+            while self.radio.decoder.is_amid_frame() {
+                self.radio.decoder.line_is_quiet();
+                self.radio_bytes(now, &[]);
+            }
+        }
+        self.await_radio(now);
+    }
+
+    fn await_radio(&mut self, now: Now) {
+        if self.radio.decoder.is_amid_frame() && !self.radio.awaited {
+            self.radio.awaited = true;
+            let quiet_at = self.radio.heard_ms + limits::RADIO_QUIET_MS;
+            self.out.timers.set(quiet_at.max(now.mono_ms + 1), Timer::Radio);
+        }
+    }
+
+    fn radio_bytes(&mut self, now: Now, bytes: &[u8]) {
         let mut decoder = std::mem::take(&mut self.radio.decoder);
         let mut at = 0;
         loop {
@@ -116,9 +149,10 @@ impl Shard {
             self.radio_frame(now, frame);
         }
         let rejects = decoder.rejects();
-        self.out.counters.radio_frames_bad +=
-            rejects.version + rejects.length + rejects.checksum + rejects.kind + rejects.utf8 - self.radio_bad_seen;
-        self.radio_bad_seen = rejects.version + rejects.length + rejects.checksum + rejects.kind + rejects.utf8;
+        let bad =
+            rejects.version + rejects.length + rejects.checksum + rejects.kind + rejects.utf8 + rejects.unfinished;
+        self.out.counters.radio_frames_bad += bad - self.radio_bad_seen;
+        self.radio_bad_seen = bad;
         self.radio.decoder = decoder;
     }
 

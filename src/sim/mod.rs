@@ -268,6 +268,7 @@ impl World {
                 self.shards[at].handle(self.now, Input::Blocked { conn, rest: &rest });
             }
             for (to, mail) in refused {
+                self.shards[at].counters().shell.mail_refused += 1;
                 self.shards[at].handle(self.now, Input::MailRefused { to, mail });
             }
         }

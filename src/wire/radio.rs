@@ -144,10 +144,15 @@ impl Decoder {
         (taken, parse(&self.buffer[..frame_bytes]))
     }
 
+    /// Whether a frame has begun and not ended.
+    pub fn is_amid_frame(&self) -> bool {
+        self.buffer.len() > self.spent
+    }
+
     /// The line has been quiet for longer than a pause within a frame: what has begun will not be finished. Whatever
     /// frames it swallowed come out of [`Decoder::decode`] with no input.
     pub fn line_is_quiet(&mut self) {
-        if self.buffer.len() > self.spent {
+        if self.is_amid_frame() {
             self.buffer.drain(..std::mem::take(&mut self.spent));
             self.rejects.unfinished += 1;
             self.skip_to_magic();

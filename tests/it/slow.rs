@@ -1,0 +1,166 @@
+//! A reader that does not read pays for it; its neighbours do not notice.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringroad::wire::frame::{Opcode, encode_masked};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::client::{Client, expect_all};
+use crate::fleet::Fleet;
+use crate::gateway::Gateway;
+use crate::{PATIENCE, until};
+
+/// A client for which the kernel keeps as little as it can.
+fn narrow(addr: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("settable");
+    socket.connect(&addr.into()).expect("it listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Client::over(stream)
+}
+
+/// Whether the fleet has heard that this vehicle is gone.
+fn is_gone(witness: &mut Client, id: &str) -> bool {
+    witness.take_in();
+    let gone = |event: &crate::client::Event| {
+        event.name == "presence_update" && event.data["vehicleId"] == id && event.data["status"] == "offline"
+    };
+    witness.backlog.iter().any(gone)
+}
+
+/// Says something again and again until the slow one is closed; meanwhile the others are answered at once.
+fn flood(fleet: &mut Fleet, slow: &mut Client, mut say: impl FnMut(&mut Client)) {
+    let id = slow.id.clone();
+    let deadline = Instant::now() + PATIENCE;
+    let mut slowest = Duration::ZERO;
+    while !is_gone(&mut fleet.vehicles[0], &id) {
+        assert!(Instant::now() < deadline, "the slow reader is never closed");
+        for vehicle in &mut fleet.vehicles {
+            say(vehicle);
+        }
+        for vehicle in &mut fleet.vehicles {
+            let begun = Instant::now();
+            let said = vehicle.sync();
+            slowest = slowest.max(begun.elapsed());
+            // Nothing but the news of this kind is kept.
+            vehicle.backlog.extend(said.into_iter().filter(|event| event.name == "presence_update"));
+        }
+    }
+    assert!(slowest < Duration::from_secs(2), "a neighbour waited {slowest:?}");
+    // What the kernel has taken is whole, and behind it comes the reason.
+    assert_eq!(slow.closed(), (4008, "slow".to_owned()));
+    expect_all(&mut fleet.vehicles, "presence_update", |data| {
+        data["vehicleId"] == id.as_str() && data["status"] == "offline"
+    });
+}
+
+#[test]
+fn who_takes_no_messages_is_closed_with_4008() {
+    let gateway = Gateway::start(&["limits.outbox_bytes_max=70000"]);
+    let mut fleet = Fleet::register(&gateway, 3);
+    for n in 0..3 {
+        let mut slow = narrow(gateway.addr).register(&format!("slow-{n}"));
+        let id = slow.id.clone();
+        let filling = "x".repeat(60_000);
+        flood(&mut fleet, &mut slow, |vehicle| {
+            vehicle.send("call_initiate", json!({"callerId": vehicle.id, "calleeId": id, "filling": filling}));
+        });
+        let got = slow.backlog.iter().filter(|event| event.name == "call_initiate");
+        assert!(got.clone().count() > 0);
+        assert!(got.into_iter().all(|event| event.data["filling"] == filling.as_str()));
+    }
+    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 3);
+}
+
+#[test]
+fn who_takes_no_alerts_is_closed_with_4008() {
+    let gateway = Gateway::start(&["limits.broadcast_log_bytes=65536"]);
+    let mut fleet = Fleet::register(&gateway, 3);
+    for n in 0..2 {
+        let mut slow = narrow(gateway.addr).register(&format!("slow-{n}"));
+        let filling = "x".repeat(2_000);
+        let mut count = 0;
+        flood(&mut fleet, &mut slow, |vehicle| {
+            for _ in 0..20 {
+                count += 1;
+                vehicle.send(
+                    "emergency_alert",
+                    json!({"senderId": vehicle.id, "vehicleInfo": {"n": count, "filling": filling}}),
+                );
+            }
+        });
+        let got = slow.backlog.iter().filter(|event| event.name == "emergency_alert").count();
+        assert!(got > 0 && got < count, "{got} of {count}");
+    }
+    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 2);
+}
+
+#[test]
+fn positions_wait_for_a_slow_reader_and_the_newest_wins() {
+    let gateway = Gateway::start(&["vehicles.flush_ms=0"]);
+    let mut fleet = Fleet::register(&gateway, 2);
+    let mut slow = narrow(gateway.addr).register("slow");
+    slow.locate(50.0, 8.0);
+    for vehicle in &mut fleet.vehicles {
+        vehicle.locate(50.0, 8.0);
+    }
+    for vehicle in &fleet.vehicles {
+        slow.expect_that("proximity_event", |data| data["peerVehicleId"] == vehicle.id.as_str());
+    }
+    // Until the kernel takes no more; what waits then is far below the bound.
+    let sender = &mut fleet.vehicles[0];
+    let filling = "x".repeat(60_000);
+    let mut calls = 0;
+    while gateway.metric("ringroad_sends_blocked_total") == 0 {
+        calls += 1;
+        sender.send("call_initiate", json!({"callerId": sender.id, "calleeId": "slow", "filling": filling}));
+        sender.sync();
+    }
+    const STEPS: usize = 500;
+    let lat = |step: usize| 50.0 + step as f64 * 1e-7;
+    for step in 1..=STEPS {
+        for vehicle in &mut fleet.vehicles {
+            vehicle.locate(lat(step), 8.0);
+        }
+    }
+    for vehicle in &mut fleet.vehicles {
+        vehicle.sync();
+    }
+    for vehicle in &fleet.vehicles {
+        slow.expect_that("peer_location", |data| {
+            data["vehicleId"] == vehicle.id.as_str()
+                && (data["lat"].as_f64().expect("a number") - lat(STEPS)).abs() < 5e-8
+        });
+    }
+    let got = slow.sync();
+    let count = |name: &str| got.iter().filter(|event| event.name == name).count();
+    assert_eq!(count("call_initiate"), calls, "events are not dropped");
+    assert!(count("peer_location") < STEPS / 10, "{} positions were queued", count("peer_location"));
+    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 0);
+}
+
+#[test]
+fn who_pings_and_takes_no_pongs_is_closed() {
+    let gateway = Gateway::start(&["limits.outbox_bytes_max=70000"]);
+    let mut fleet = Fleet::register(&gateway, 2);
+    let mut slow = narrow(gateway.addr).register("slow");
+    let mut ping = Vec::new();
+    encode_masked(&mut ping, Opcode::Ping, [1, 2, 3, 4], &[b'x'; 125]);
+    let pings = ping.repeat(500);
+    // A gateway that closes for real resets what is still being sent.
+    let flooding = slow.socket.get_ref().try_clone().expect("a second descriptor");
+    let flooder = thread::spawn(move || while (&flooding).write_all(&pings).is_ok() {});
+    expect_all(&mut fleet.vehicles, "presence_update", |data| {
+        data["vehicleId"] == "slow" && data["status"] == "offline"
+    });
+    until("it is closed", || gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}") == 1);
+    for vehicle in &mut fleet.vehicles {
+        vehicle.sync();
+    }
+    flooder.join().expect("no panic");
+}
