@@ -153,6 +153,26 @@ fn a_half_closed_connection_still_gets_its_answer() {
     server.stop();
 }
 
+/// A byte that finds the worker on its way to sleep still wakes it.
+#[test]
+fn no_wake_up_is_lost() {
+    let server = Server::start(options(), Habits::default());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut stream = server.connect();
+                for n in 0..30_000u32 {
+                    stream.write_all(&[n as u8]).unwrap();
+                    let mut back = [0];
+                    stream.read_exact(&mut back).expect("no answer: the worker sleeps");
+                    assert_eq!(back, [n as u8]);
+                }
+            });
+        }
+    });
+    server.stop();
+}
+
 /// One worker that always has something to do, with connections that never pause.
 #[test]
 fn a_worker_under_full_load_still_accepts() {
