@@ -87,8 +87,8 @@ pub const ACCEPT_RETRY_MS: u64 = 100;
 /// Least time between two equal warnings of one worker.
 pub const WARN_MS: u64 = 10_000;
 
-/// Connections that wait in one listener's queue. The kernel caps it at `net.core.somaxconn`.
-pub const BACKLOG_CONNS: i32 = 4096;
+/// Connections that wait in one listener's queue. The kernel caps it at `net.core.somaxconn`, so the host decides.
+pub const BACKLOG_CONNS: i32 = 65_535;
 
 /// Time that a core has to say goodbye after it was told to stop.
 pub const STOP_MS_MAX: u64 = 2_000;
