@@ -252,12 +252,16 @@ impl DataRing {
     /// Submits what is queued and gathers completions until the kernel has none left or `enough` are waiting.
     pub(crate) fn harvest(&mut self, enough: usize) -> io::Result<()> {
         loop {
+            let gathered = self.waiting.len();
             self.enter(EnterFlags::GETEVENTS)?;
             self.gather();
             while self.ring.submission().cq_overflow() {
                 self.flush_overflow()?;
             }
-            if !self.ring.submission().taskrun() || self.waiting.len() >= enough {
+            // Receives that starve for buffers make work for the kernel and no completions. The buffers that they starve
+            // for come back when what waits here is handed on, so a pass that gathers nothing is the last.
+            let waiting = self.waiting.len();
+            if waiting == gathered || waiting >= enough || !self.ring.submission().taskrun() {
                 return Ok(());
             }
         }

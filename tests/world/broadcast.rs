@@ -21,7 +21,7 @@ struct Bare {
 impl Bare {
     fn new(config: Config) -> Bare {
         let now = Now { mono_ms: 1_000, unix_ms: 1_767_268_800_000 };
-        let shard = Shard::new(Arc::new(config), ShardId(0), 1, 1, now);
+        let shard = Shard::new(Arc::new(config), ShardId(0), 1, 1);
         Bare { shard, now, sends: Vec::new(), log_bytes: 0, arena_bytes: 0 }
     }
 
