@@ -113,8 +113,7 @@ fn whoever_leaves_is_told_of_as_an_exit_without_distance() {
 #[test]
 fn a_timeout_is_an_exit_too() {
     on_one_shard_and_on_two(
-        "set vehicles.ping_ms = 25000
-         a@0 registers; b@? registers; a at 48 11; b at 48 11
+        "a@0 registers; b@? registers; a at 48 11; b at 48 11
          +40s
          a heartbeats
          forget

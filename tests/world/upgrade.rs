@@ -87,6 +87,17 @@ fn messages_may_follow_the_handshake_in_the_same_bytes() {
 }
 
 #[test]
+fn nothing_precedes_the_handshakes_reply_not_even_a_broadcast_of_the_same_turn() {
+    let mut play = Play::default();
+    play.run("a opens");
+    let client = play.client("a");
+    let register = frame(true, Opcode::Text, br#"{"event":"register","data":{"vehicleId":"veh-a","driverName":"A"}}"#);
+    play.world().send_bytes(client, &[ringroad::sim::HANDSHAKE.as_bytes(), &register].concat());
+    assert!(play.world().reply(client).starts_with("HTTP/1.1 101 "));
+    play.run("a< connected, registered a, online a");
+}
+
+#[test]
 fn the_close_code_is_echoed() {
     for code in [1000u16, 1001, 1008, 3000, 4999] {
         after(&frame(true, Opcode::Close, &code.to_be_bytes()), &format!("closed {code}"));
