@@ -2,11 +2,12 @@
 
 mod cli;
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use cli::{Asked, DemoArgs, DriveArgs, Failure};
 use ringroad::config::Config;
-use ringroad::drive;
+use ringroad::drive::{self, DriveOptions, Report};
 use ringroad::gateway;
 use ringroad::io::{Running, signals};
 
@@ -48,23 +49,30 @@ fn runtime(error: impl std::fmt::Display) -> Failure {
 
 /// Runs a fleet against a gateway.
 fn drive(args: DriveArgs) -> Result<(), Failure> {
-    let mut line = cli::ProgressLine::default();
-    let report = drive::run(args.options(), |report| line.show(report)).map_err(runtime)?;
-    drop(line);
-    cli::say(&report.to_string())
+    let signals = signals::Pending::watch().map_err(runtime)?;
+    cli::say(&run_fleet(args.options(), &signals)?.to_string())
 }
 
 /// Runs a gateway and the bundled city trace against it.
 fn demo(args: DemoArgs) -> Result<(), Failure> {
     let config = args.serve.config()?;
+    let signals = signals::Pending::watch().map_err(runtime)?;
     let running = gateway::serve(config.clone()).map_err(runtime)?;
     let addr = running.addr().ok_or_else(|| runtime("the gateway listens nowhere"))?;
     cli::say(&cli::demo_announcement(&config, addr, running.workers().into()))?;
     let options = args.options(&config, addr, include_bytes!("../data/austin-hour.csv.gz"));
-    let mut line = cli::ProgressLine::default();
-    let driven = drive::run(options, |report| line.show(report));
-    drop(line);
+    let driven = run_fleet(options, &signals);
     running.stop();
     running.join().map_err(runtime)?;
-    cli::say(&driven.map_err(runtime)?.to_string())
+    cli::say(&driven?.to_string())
+}
+
+/// Drives to the end, or until a signal asks for an early goodbye.
+fn run_fleet(options: DriveOptions, signals: &signals::Pending) -> Result<Report, Failure> {
+    let mut line = cli::ProgressLine::default();
+    let report = drive::run(options, |report| {
+        line.show(report);
+        if signals.has_come() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    report.map_err(runtime)
 }

@@ -12,6 +12,7 @@
 //! - [`report`], [`latency`]: what is shown.
 //! - [`target`], [`iso8601`], [`dice`]: URLs, times, chance.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -184,11 +185,12 @@ fn reasons(report: &Report) -> String {
     if all.is_empty() { "the gateway did not answer".into() } else { all }
 }
 
-/// Drives. Calls `progress` about four times per second, and at the end with what is returned.
+/// Drives. Calls `progress` about four times per second, and at the end with what is returned. When it answers `Break`,
+/// the fleet says goodbye early.
 ///
 /// It takes as long as asked for, and before that what joining takes, after that up to 2 s for deliveries in flight and
 /// 2 s for goodbyes.
-pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report)) -> Result<Report, DriveError> {
+pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report) -> ControlFlow<()>) -> Result<Report, DriveError> {
     let target = Target::parse(&options.url)?;
     let plan = plan(&options, &target)?;
     raise_descriptor_limit(plan.roster.len())?;
@@ -210,7 +212,9 @@ pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report)) -> Result<R
     while last.phase != Phase::Done {
         match inbox.recv_timeout(Duration::from_secs(1)) {
             Ok(report) => {
-                progress(&report);
+                if progress(&report).is_break() {
+                    running.stop();
+                }
                 last = report;
             }
             Err(RecvTimeoutError::Timeout) if !running.wait(Duration::ZERO) => {}

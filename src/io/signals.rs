@@ -45,3 +45,24 @@ pub fn wait_while(running: &Running) -> nix::Result<Option<Signal>> {
         }
     }
 }
+
+/// Tells without waiting whether one of the two has come.
+pub struct Pending(SignalFd);
+
+impl Pending {
+    /// Blocks both signals as [`block`] does, and watches for them.
+    pub fn watch() -> nix::Result<Pending> {
+        block()?;
+        SignalFd::with_flags(&ends(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Pending)
+    }
+
+    /// Whether one came since the last call. The next one has its usual effect then.
+    pub fn has_come(&self) -> bool {
+        let came = matches!(self.0.read_signal(), Ok(Some(_)));
+        if came {
+            // A signal that stays blocked only cannot end the process a second time.
+            let _ = ends().thread_unblock();
+        }
+        came
+    }
+}
