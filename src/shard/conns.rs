@@ -43,8 +43,10 @@ pub struct Conn {
     /// Events and control frames not yet handed to the kernel.
     pub outbox: Vec<u8>,
     pub partial: u32,
-    /// The outbox begins with what the kernel did not take of the last send.
-    pub resuming: bool,
+    /// Bytes of positions at the end of the current send, and how many of them the kernel did not take. They stand in
+    /// the outbox then, but they are one flush and no queue: they do not count as waiting.
+    pub positions_sent: u32,
+    pub positions_unsent: u32,
     /// Bytes of the current send before its first frame boundary.
     pub lead: u32,
     /// The vehicle that it drives, once registered.
@@ -73,6 +75,13 @@ pub struct Conn {
     pub finishing: bool,
     /// The peer sends no more.
     pub ended: bool,
+}
+
+impl Conn {
+    /// Bytes of events that wait for the reader.
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.len() - self.positions_unsent as usize
+    }
 }
 
 /// All connections, by the index that the shell chose.

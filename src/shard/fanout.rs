@@ -85,7 +85,7 @@ impl Fanout {
             conn.outbox = self.spare.pop().unwrap_or_default();
         }
         write(&mut conn.outbox);
-        if conn.blocked && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
+        if conn.blocked && conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
             self.slow(now, id);
             return;
         }
@@ -97,7 +97,7 @@ impl Fanout {
         let Some(conn) = self.conns.find(id) else { return };
         frame::encode(&mut conn.outbox, opcode, payload);
         let room = self.config.limits.outbox_bytes_max as usize + limits::CONTROL_RESERVE_BYTES;
-        if conn.blocked && matches!(conn.phase, Phase::Open) && conn.outbox.len() > room {
+        if conn.blocked && matches!(conn.phase, Phase::Open) && conn.waiting_bytes() > room {
             self.slow(now, id);
             return;
         }
@@ -128,6 +128,7 @@ impl Fanout {
     fn slow(&mut self, now: Now, id: ConnId) {
         if let Some(conn) = self.conns.find(id) {
             conn.outbox.truncate(conn.partial as usize);
+            conn.positions_unsent = 0;
             self.close_frame(now, id, CloseReason::Slow);
             // Its vehicle, if any, goes with the timer below: the shard is told when it fires.
             self.timers.set(now.mono_ms, Timer::Lost(id));
@@ -192,7 +193,6 @@ impl Fanout {
         let bytes = &store[send.start as usize..][..send.len as usize];
         let (taken, lead) = (bytes.len() - rest.len(), conn.lead as usize);
         conn.partial = if taken < lead { lead - taken } else { cut_frame(&bytes[lead..], taken - lead) } as u32;
-        conn.resuming = true;
         let keep = match send.store {
             Store::Arena => rest.len(),
             // The log still holds the frames that follow the cut one: the cursor goes back instead.
@@ -205,7 +205,9 @@ impl Fanout {
         let mut outbox = rest[..keep].to_vec();
         outbox.extend_from_slice(&conn.outbox);
         conn.outbox = outbox;
-        if matches!(conn.phase, Phase::Open) && conn.outbox.len() > self.config.limits.outbox_bytes_max as usize {
+        // Positions end a send, so what is left of it is positions up to their length.
+        conn.positions_unsent = conn.positions_sent.min(keep as u32);
+        if matches!(conn.phase, Phase::Open) && conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
             self.slow(now, id);
         }
     }
@@ -309,7 +311,7 @@ impl Fanout {
                 conn.send_at = self.sends.len() as u32;
                 let start = (conn.cursor - world.log.tail()) as u32;
                 self.sends.push(Send { conn: id, store: Store::Log, start, len: news.len() as u32 });
-                conn.lead = 0;
+                (conn.lead, conn.positions_sent, conn.positions_unsent) = (0, 0, 0);
                 conn.cursor = world.log.head();
             }
         } else {
@@ -322,14 +324,13 @@ impl Fanout {
             if crowded {
                 self.again.push(id);
             }
-            // Nothing may precede the handshake's reply or the rest of a frame.
-            let outbox_first = !conn.greeted || conn.resuming;
+            // The outbox goes first: it may begin with the handshake's reply or with the rest of a frame.
             conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
-            conn.resuming = false;
             conn.partial = 0;
-            let (first, second) = if outbox_first { (&conn.outbox[..], news) } else { (news, &conn.outbox[..]) };
-            self.arena.extend_from_slice(first);
-            self.arena.extend_from_slice(second);
+            conn.positions_unsent = 0;
+            self.arena.extend_from_slice(&conn.outbox);
+            self.arena.extend_from_slice(news);
+            let events_end = self.arena.len();
             if open && !crowded {
                 conn.cursor = world.log.head();
             }
@@ -341,6 +342,7 @@ impl Fanout {
                     world.take_positions(now, slot, &mut self.arena, &mut self.counters);
                 }
             }
+            conn.positions_sent = (self.arena.len() - events_end) as u32;
             let len = self.arena.len() - start;
             conn.send_at = self.sends.len() as u32;
             if len > 0 {

@@ -34,7 +34,7 @@ fn server_events_have_exactly_the_documented_fields() {
 
     play.run(r#"a sends register {"vehicleId":$a,"driverName":"Ann","vehicleInfo":{"licensePlate":"M-X 1","model":"ID.3","color":"red"}}"#);
     let online = json!({"event": "presence_update", "data": {"vehicleId": "veh-a", "status": "online", "lastSeen": t}});
-    expect(&mut play, "a", json!([online, {"event": "registered", "data": {"vehicleId": "veh-a"}}]));
+    expect(&mut play, "a", json!([{"event": "registered", "data": {"vehicleId": "veh-a"}}, online]));
 
     play.run("a heartbeats");
     expect(&mut play, "a", json!([{"event": "heartbeat_ack", "data": {"ts": t}}]));
@@ -90,10 +90,10 @@ fn server_events_have_exactly_the_documented_fields() {
     assert_eq!(
         heard,
         [
-            json!({"event": "presence_update", "data": {"vehicleId": "veh-b", "status": "offline", "lastSeen": t - 1}}),
             json!({"event": "proximity_event", "data": {
                 "id": "UUID", "vehicleId": "veh-a", "peerVehicleId": "veh-b", "eventType": "exit", "distanceM": null, "ts": t,
             }}),
+            json!({"event": "presence_update", "data": {"vehicleId": "veh-b", "status": "offline", "lastSeen": t - 1}}),
         ]
     );
 }

@@ -28,7 +28,7 @@ fn notes_of_a_turn_that_two_shards_send_to_a_full_inbox_all_arrive_in_order() {
         let expected: Vec<String> = (0..50).map(|i| format!("{sender}: \"{i}\"")).collect();
         assert_eq!(told, expected);
     }
-    assert!(play.counted("ringroad_shell.mail_refused_total") > 0);
+    assert!(play.counted("ringroad_mesh_refused_total") > 0);
 }
 
 #[test]

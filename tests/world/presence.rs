@@ -9,7 +9,7 @@ fn everyone_on_every_shard_hears_of_coming_and_going() {
          x@2 connects
          x< connected
          a@0 registers
-         a< connected, online a, registered a
+         a< connected, registered a, online a
          x< online a
          b@1 registers
          a x< online b
@@ -114,7 +114,7 @@ fn a_vehicle_that_went_may_come_back() {
          forget
          a@1 registers
          x< online a
-         a< connected, online a, registered a
+         a< connected, registered a, online a
          x at 48 11
          a x< nothing",
     );

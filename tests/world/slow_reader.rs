@@ -270,3 +270,20 @@ fn a_stalled_handshake_is_completed_before_anything_else() {
         play.run("b alerts\n a resumes\n a< connected, alert b");
     }
 }
+
+#[test]
+fn a_flush_of_positions_larger_than_the_bound_on_events_closes_nobody() {
+    let mut play = tight();
+    play.run("set vehicles.nearby_list_ms = 0");
+    let names: Vec<String> = (0..60).map(|n| format!("n{n}")).collect();
+    for name in ["a"].iter().copied().chain(names.iter().map(String::as_str)) {
+        play.run(&format!("{name} registers\n {name} at 48 11"));
+    }
+    let moves: Vec<String> = names.iter().map(|name| format!("{name} at 48.0001 11")).collect();
+    play.run(&format!("+200ms\n forget\n a stalls 1000\n at once: {}", moves.join("; ")));
+    assert_eq!(play.counted("ringroad_connections_closed_total{slow}"), 0, "six thousand bytes of positions wait");
+    play.run("n0 tells a hello\n a resumes");
+    let heard = play.heard("a");
+    assert_eq!(only(&heard, "peer").len(), 60);
+    assert_eq!(only(&heard, "n0: "), ["n0: \"hello\""]);
+}

@@ -170,8 +170,8 @@ fn everything_may_arrive_byte_by_byte() {
         r#"shards 2
            split 1
            a@0 registers; b@1 registers
-           a< connected, online a, registered a, online b
-           b< connected, online b, registered b
+           a< connected, registered a, online a, online b
+           b< connected, registered b, online b
            a at 48 11; b at 48 11.001
            a< enter b 75, peer b 48 11.001
            b< enter a 75
@@ -185,7 +185,7 @@ fn everything_may_arrive_byte_by_byte() {
            a< pong
            a leaves 1000 bye
            a< closed 1000
-           b< offline a, exit a
+           b< exit a, offline a
            c@1 gets /vehicles/veh-a
            c< 404 {"error":"not_found"}, closed"#,
     );
