@@ -9,10 +9,6 @@ use crate::until;
 
 const REPLACED: (u16, &str) = (4001, "replaced");
 
-fn closed(client: &mut Client) -> (u16, String) {
-    client.closed()
-}
-
 /// The only vehicle of this id that any worker lists.
 fn the_only(gateway: &Gateway, id: &str) -> Value {
     let mut found = Value::Null;
@@ -44,7 +40,7 @@ fn the_later_registration_wins_and_the_earlier_is_told() {
             data["vehicleId"] == "taxi" && (data["lat"].as_f64().expect("a number") - lat).abs() < 1.1e-7
         });
         let next = Client::connect(gateway.addr).register("taxi");
-        let (code, reason) = closed(&mut current);
+        let (code, reason) = current.closed();
         assert_eq!((code, reason.as_str()), REPLACED);
         current = next;
     }
@@ -83,7 +79,7 @@ fn of_many_at_once_exactly_one_survives() {
         });
         for rival in &mut rivals {
             if rival.is_closed() {
-                let (code, reason) = closed(rival);
+                let (code, reason) = rival.closed();
                 assert_eq!((code, reason.as_str()), REPLACED);
             }
         }
@@ -116,4 +112,28 @@ fn a_new_connection_learns_who_is_near_at_once() {
         // Nobody moves meanwhile.
         current = Client::connect(gateway.addr).register("taxi");
     }
+}
+
+#[test]
+fn a_vehicle_whose_old_connection_breaks_meanwhile_stays() {
+    let gateway = Gateway::start(&[]);
+    let mut fleet = Fleet::register(&gateway, 2);
+    let online = |data: &Value| data["vehicleId"] == "taxi" && data["status"] == "online";
+    let mut current = Client::connect(gateway.addr).register("taxi");
+    expect_all(&mut fleet.vehicles, "presence_update", online);
+    for round in 0..40 {
+        let mut next = Client::connect(gateway.addr);
+        next.ask_to_register("taxi");
+        drop(std::mem::replace(&mut current, next));
+        current.expect("registered");
+        // Whichever of the two a worker heard of first.
+        expect_all(&mut fleet.vehicles, "presence_update", online);
+        for vehicle in &mut fleet.vehicles {
+            let content = format!("round {round}");
+            vehicle.send("send_message", json!({"senderId": vehicle.id, "recipientId": "taxi", "content": content}));
+            current.expect_that("receive_message", |data| data["senderId"] == vehicle.id.as_str());
+        }
+        assert_eq!(gateway.vehicles(), fleet.vehicles.len() as u64 + 1);
+    }
+    the_only(&gateway, "taxi");
 }
