@@ -154,7 +154,7 @@ fn who_falls_behind_within_the_bounds_misses_nothing_but_old_positions() {
 fn who_pings_and_takes_no_pongs_is_closed() {
     let gateway = Gateway::start(&["limits.outbox_bytes_max=70000"]);
     let mut fleet = Fleet::register(&gateway, 2);
-    let mut slow = narrow(gateway.addr).register("slow");
+    let slow = narrow(gateway.addr).register("slow");
     let mut ping = Vec::new();
     encode_masked(&mut ping, Opcode::Ping, [1, 2, 3, 4], &[b'x'; 125]);
     let pings = ping.repeat(500);
