@@ -274,7 +274,6 @@ fn a_stalled_handshake_is_completed_before_anything_else() {
 #[test]
 fn a_flush_of_positions_larger_than_the_bound_on_events_closes_nobody() {
     let mut play = tight();
-    play.run("set vehicles.nearby_list_ms = 0");
     let names: Vec<String> = (0..60).map(|n| format!("n{n}")).collect();
     for name in ["a"].iter().copied().chain(names.iter().map(String::as_str)) {
         play.run(&format!("{name} registers\n {name} at 48 11"));
