@@ -105,6 +105,9 @@ impl<C: Core> Pump<C> {
             }
         }
         self.hands.ring.ring_again();
+        if idle {
+            self.hands.ring.settle()?;
+        }
         if !idle || !self.hands.is_idle() {
             self.hands.counts.budgets_spent += 1;
             self.wake.wake();
