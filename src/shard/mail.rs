@@ -84,7 +84,8 @@ pub enum Relayed {
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
     pub shard: ShardId,
-    pub conn: ConnId,
+    /// `None` for the radio, which nobody can tell.
+    pub conn: Option<ConnId>,
     /// The sender's vehicle.
     pub key: u64,
 }

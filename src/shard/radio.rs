@@ -14,7 +14,6 @@ use crate::wire::state;
 use super::mail::{Deliver, Note, Relayed, Sender, What};
 use super::world::WorldId;
 use super::{Shard, Timer};
-use crate::turn::ConnId;
 
 /// A frame on its way to the modem.
 #[derive(Clone, Debug)]
@@ -189,8 +188,7 @@ impl Shard {
         let here = world.vehicles.at(index).driving().is_some();
         let mut text = Vec::new();
         event.write(&mut text);
-        // Nobody is told if it cannot be delivered after all: there is no connection to tell.
-        let sender = Sender { shard: HOME, conn: ConnId { index: u32::MAX, generation: 0 }, key: 0 };
+        let sender = Sender { shard: HOME, conn: None, key: 0 };
         let deliver = Deliver { recipient: key, kind: Relayed::Message, text: text.into(), sender };
         if here {
             self.deliver(now, WORLD, deliver);

@@ -77,7 +77,7 @@ impl Shard {
             world.vehicles.by_key(key).filter(|index| &*world.vehicles.at(*index).identity.vehicle_id == recipient);
         let Some(index) = known else { return false };
         self.out.counters.relays += 1;
-        let sender = Sender { shard: self.mesh.shard(), conn: id, key: sender_key };
+        let sender = Sender { shard: self.mesh.shard(), conn: Some(id), key: sender_key };
         let deliver = Deliver { recipient: key, kind, text: Arc::from(text), sender };
         if self.worlds[usize::from(world_id.0)].vehicles.at(index).driving().is_some() {
             self.deliver(now, world_id, deliver);
@@ -134,7 +134,9 @@ impl Shard {
 
     /// Tells a sender of this shard that the recipient had gone.
     pub(super) fn undeliverable(&mut self, now: Now, sender: Sender) {
-        self.error(now, sender.conn, ErrorCode::TargetOffline, "the vehicle is not connected");
+        if let Some(conn) = sender.conn {
+            self.error(now, conn, ErrorCode::TargetOffline, "the vehicle is not connected");
+        }
     }
 
     fn offline(&mut self, now: Now, id: ConnId, recipient: &str) {
