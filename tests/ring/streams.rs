@@ -153,6 +153,22 @@ fn a_half_closed_connection_still_gets_its_answer() {
     server.stop();
 }
 
+/// What does not happen takes time to see: this is the one test that just waits.
+#[test]
+fn a_worker_with_nothing_to_do_sleeps() {
+    let server = Server::start(Options { buffers: 8, buffer_bytes: 64, ..options() }, Habits::default());
+    all_come_back(&server, 32, 10_000);
+    let streams: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    server.until("all are there", |seen| seen.open == 100);
+    thread::sleep(Duration::from_millis(100));
+    let pumps = || server.seen.lock().unwrap().shell.pumps;
+    let before = pumps();
+    thread::sleep(Duration::from_millis(300));
+    assert!(pumps() - before <= 2, "{} runs of the pump for nothing", pumps() - before);
+    drop(streams);
+    server.stop();
+}
+
 /// A byte that finds the worker on its way to sleep still wakes it.
 #[test]
 fn no_wake_up_is_lost() {
