@@ -4,12 +4,17 @@
 //! runs measure the same work. What these numbers do not say: anything about sockets, the kernel or a whole turn.
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
+use ringroad::config::{Config, PresenceScope};
 use ringroad::geo::distance::metres;
 use ringroad::geo::{CellIndex, Place};
 use ringroad::metrics::{Counters, Gauge, render};
+use ringroad::shard::Shard;
+use ringroad::turn::{ConnId, Core, Input, Now, ShardId};
 use ringroad::wire::frame::{Opcode, Role, encode, encode_masked, unmask};
 use ringroad::wire::message::Decoder;
 use ringroad::wire::{state, upgrade};
@@ -151,6 +156,71 @@ fn geography(c: &mut Criterion) {
     group.finish();
 }
 
+/// A shard with a connection for each place, registered and placed, and what each says to move a little.
+fn city() -> (Shard, Now, Vec<[Vec<u8>; 2]>) {
+    let mut config = Config::default();
+    config.vehicles.coalesce_ms = 0;
+    config.vehicles.nearby_list_ms = 0;
+    config.rate_limits.location_update.burst = 0;
+    config.presence.scope = PresenceScope::None;
+    let mut shard = Shard::new(Arc::new(config), ShardId(0), 1, 1);
+    let now = Now { mono_ms: 1_000, unix_ms: 1_767_268_800_000 };
+    let frame = |text: String| {
+        let mut bytes = Vec::new();
+        encode_masked(&mut bytes, Opcode::Text, MASK, text.as_bytes());
+        bytes
+    };
+    let mut moves = Vec::new();
+    for (index, place) in (0..).zip(places()) {
+        let conn = ConnId { index, generation: 1 };
+        let (lat, lon) = place.to_degrees();
+        let update = |lat: f64| {
+            frame(format!(
+                r#"{{"event":"location_update","data":{{"vehicleId":"BUS-{index}","lat":{lat:.7},"lon":{lon:.7},"speed":8.2,"heading":91.5}}}}"#
+            ))
+        };
+        let register = format!(r#"{{"event":"register","data":{{"vehicleId":"BUS-{index}","driverName":"Ada"}}}}"#);
+        let there_and_back = [update(lat + 0.000_02), update(lat)];
+        shard.handle(now, Input::Opened { conn, peer: Ipv4Addr::LOCALHOST.into() });
+        for mut bytes in [ringroad::sim::HANDSHAKE.as_bytes().to_vec(), frame(register), there_and_back[1].clone()] {
+            shard.handle(now, Input::Bytes { conn, bytes: &mut bytes });
+        }
+        moves.push(there_and_back);
+    }
+    while shard.poll_turn(now).is_some() {}
+    (shard, now, moves)
+}
+
+/// What the shard itself costs: a hundred vehicles move in one turn, and all their neighbours are sent it.
+fn turns(c: &mut Criterion) {
+    const MOVERS: usize = 100;
+    let (mut shard, mut now, moves) = city();
+    let (mut next, mut round) = (0, 0);
+    let mut group = c.benchmark_group("shard");
+    group.throughput(Throughput::Elements(MOVERS as u64));
+    group.bench_function("turn of 100 updates among 4,000", |b| {
+        b.iter(|| {
+            now.mono_ms += 25;
+            now.unix_ms += 25;
+            for _ in 0..MOVERS {
+                let conn = ConnId { index: next as u32, generation: 1 };
+                shard.handle(now, Input::Bytes { conn, bytes: &mut moves[next][round % 2].clone() });
+                next = (next + 1) % moves.len();
+                round += usize::from(next == 0);
+            }
+            let mut bytes = 0;
+            while let Some(turn) = shard.poll_turn(now) {
+                bytes += turn.sends.iter().map(|send| turn.bytes(send).len()).sum::<usize>();
+            }
+            bytes
+        });
+    });
+    group.finish();
+    let counters = shard.counters();
+    let updates = counters.location_updates_processed as f64;
+    println!("shard: {:.1} deliveries per update", counters.peer_locations as f64 / updates);
+}
+
 fn scrape(c: &mut Criterion) {
     let total = Counters::default();
     c.bench_function("metrics/render", |b| {
@@ -162,5 +232,5 @@ fn scrape(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, messages, upgrades, states, geography, scrape);
+criterion_group!(benches, frames, messages, upgrades, states, geography, turns, scrape);
 criterion_main!(benches);
