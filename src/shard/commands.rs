@@ -17,7 +17,7 @@ use super::{Shard, Timer};
 impl Shard {
     /// A message in the V2V dialect.
     pub(super) fn v2v_message(&mut self, now: Now, id: ConnId, text: &mut [u8]) {
-        let mut parser = std::mem::take(&mut self.parser);
+        let mut parser = self.parser.take().unwrap_or_default();
         json::decode(&mut parser, text, now.unix_ms, |decoded| match decoded {
             Ok(decoded) => self.command(now, id, decoded),
             Err(Rejected { code: code @ ErrorCode::UnknownEvent, message }) => {
@@ -25,7 +25,7 @@ impl Shard {
             }
             Err(Rejected { code, message }) => self.error(now, id, code, message),
         });
-        self.parser = parser;
+        self.parser = Some(parser);
     }
 
     fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {

@@ -85,7 +85,8 @@ pub struct Shard {
     mesh: Mesh,
     ids: Ids,
     auth: Auth,
-    parser: Parser,
+    /// Away while a message is read.
+    parser: Option<Parser>,
     radio: Radio,
     radio_bad_seen: u64,
     gatherings: Gatherings,
@@ -106,7 +107,7 @@ impl Shard {
             mesh: Mesh::new(id, shards),
             ids: Ids::new(seed),
             auth: Auth::new(&config.auth),
-            parser: Parser::default(),
+            parser: None,
             radio: Radio::new(&config.radio),
             radio_bad_seen: 0,
             gatherings: Gatherings::default(),
