@@ -131,9 +131,10 @@ impl fmt::Display for Report {
             "latency",
             format!("{p50:>12} ms   p50\n{:<22} {p99:>12} ms   p99\n{:<22} {:>12} ms   max", "", "", latency.max_ms()),
         )?;
-        for (names, counts) in [("error", &self.errors), ("ended", &self.closes)] {
+        for (all, one, counts) in [("errors", "error", &self.errors), ("connections lost", "lost", &self.closes)] {
+            row(all, count(counts.values().sum()))?;
             for (name, value) in counts {
-                row(&format!("{names}: {name}"), count(*value))?;
+                row(&format!("  {one}: {name}"), count(*value))?;
             }
         }
         if let Some((rows, dirt)) = &self.trace {
@@ -213,8 +214,10 @@ mod tests {
             "owed and received            2,997,998   ratio 0.9999",
             "missing                              3",
             "latency                           2 ms   p50",
-            "error: rate_limited                  7",
-            "ended: 4008 slow                     2",
+            "errors                               7",
+            "  error: rate_limited                7",
+            "connections lost                     2",
+            "  lost: 4008 slow                    2",
             "trace rows used                  9,255",
         ] {
             assert!(table.lines().any(|other| other == line), "{line} is not in\n{table}");
