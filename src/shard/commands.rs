@@ -100,8 +100,10 @@ impl Shard {
         let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
-        let ts = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS).unwrap_or(now.unix_ms);
-        if let Some((newest, arrived_ms)) = driving.newest
+        let given = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
+        let ts = given.unwrap_or(now.unix_ms);
+        // Without a time of the sender's, a fix is as new as its arrival, even if the gateway's clock was set back.
+        if let (Some(ts), Some((newest, arrived_ms))) = (given, driving.newest)
             && ts < newest
             && now.mono_ms - arrived_ms < limits::LATE_FIX_MS
         {
