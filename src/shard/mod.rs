@@ -215,7 +215,7 @@ impl Shard {
             }
         }
         for state in batch.states.iter() {
-            self.moved_elsewhere(now, state);
+            self.moved_elsewhere(now, from, state);
         }
     }
 }
