@@ -1,7 +1,7 @@
 //! What each client event does.
 
 use crate::limits;
-use crate::turn::{ConnId, Now};
+use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::error::ErrorCode;
 use crate::wire::event::{Event, Motion, Status};
 use crate::wire::json::{self, Command, Decoded, EventKind, Fix, Rejected};
@@ -100,8 +100,10 @@ impl Shard {
         let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
-        let ts = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS).unwrap_or(now.unix_ms);
-        if let Some((newest, arrived_ms)) = driving.newest
+        let given = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
+        let ts = given.unwrap_or(now.unix_ms);
+        // Without a time of the sender's, a fix is as new as its arrival, even if the gateway's clock was set back.
+        if let (Some(ts), Some((newest, arrived_ms))) = (given, driving.newest)
             && ts < newest
             && now.mono_ms - arrived_ms < limits::LATE_FIX_MS
         {
@@ -151,13 +153,13 @@ impl Shard {
         }
     }
 
-    /// A vehicle of another shard moved.
-    pub(super) fn moved_elsewhere(&mut self, now: Now, note: &StateNote) {
+    /// A vehicle moved, says another shard.
+    pub(super) fn moved_elsewhere(&mut self, now: Now, from: ShardId, note: &StateNote) {
         let state = state::decode(&note.record);
         let world = &mut self.worlds[usize::from(note.world.0)];
         let Some(index) = world.vehicles.by_key(state.key) else { return };
-        // Taken over by this shard meanwhile: what its former connection said no longer counts.
-        if world.vehicles.at(index).driving().is_none() {
+        // Taken over meanwhile, by this shard or by a third: what its former connection said no longer counts.
+        if world.vehicles.at(index).epoch.shard == from {
             world.place(index, Motion::of(&state, note.ts, note.accuracy), now);
         }
     }

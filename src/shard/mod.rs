@@ -216,7 +216,7 @@ impl Shard {
             }
         }
         for state in batch.states.iter() {
-            self.moved_elsewhere(now, state);
+            self.moved_elsewhere(now, from, state);
         }
     }
 }

@@ -175,15 +175,20 @@ impl Shard {
     pub(super) fn ended(&mut self, now: Now, id: ConnId, how: Ended) {
         let Some(conn) = self.out.conns.find(id) else { return };
         conn.ended = true;
-        match conn.phase {
+        let reads_on = match conn.phase {
             // A client that only shut its sending side still reads the reply.
-            Phase::Gathering if how == Ended::Eof => return,
-            Phase::Closing if how == Ended::Eof && (conn.finishing || conn.blocked) => return,
-            Phase::Closing => {}
-            Phase::Upgrading | Phase::Open | Phase::Gathering => self.out.counters.closes.increment(CloseReason::Reset),
+            Phase::Gathering => how == Ended::Eof,
+            Phase::Closing => how == Ended::Eof && (conn.finishing || conn.blocked),
+            Phase::Upgrading | Phase::Open => false,
+        };
+        if !reads_on && !matches!(conn.phase, Phase::Closing) {
+            self.out.counters.closes.increment(CloseReason::Reset);
         }
+        // Also of a connection that reads on: closed for being slow, it may be released before `lost` comes to it.
         self.depart(now, id, Status::Offline);
-        self.out.release(id);
+        if !reads_on {
+            self.out.release(id);
+        }
     }
 
     /// How long a connection has said nothing decides: nothing, a ping, or its end.

@@ -86,6 +86,11 @@ impl World {
         self.now
     }
 
+    /// Sets the clock that clients read. Deadlines do not notice.
+    pub fn set_clock(&mut self, unix_ms: u64) {
+        self.now.unix_ms = unix_ms;
+    }
+
     /// Opens a connection to a shard, without a handshake.
     pub fn open(&mut self, shard: usize) -> ClientId {
         let client = ClientId(self.clients.len());

@@ -394,25 +394,34 @@ fn relay<'i>(kind: EventKind, data: Value<'_, 'i>, unix_ms: u64) -> Result<Comma
         }
         _ => (None, vehicle_id(data, "targetId", PEER)?),
     };
+    let is_absent = |name: &str| data.field(name).is_none_or(Value::is_null);
+    // What the gateway says takes the place of what the sender said, so that no key stands there twice.
+    let is_ours = |name: &str| match (kind, name) {
+        (EventKind::ConnectRequest | EventKind::ConnectResponse, "ts") => true,
+        (EventKind::SyncDisconnect | EventKind::SyncEndCall, "reason" | "timestamp") => is_absent(name),
+        _ => false,
+    };
     let mut json = Vec::with_capacity(256);
-    data.write_extended(&mut json, |out| match kind {
-        EventKind::ConnectRequest | EventKind::ConnectResponse => {
-            out.extend_from_slice(b",\"ts\":");
-            text::write_u64(out, unix_ms);
+    json.push(b'{');
+    for (name, value) in data.fields().filter(|(name, _)| !is_ours(name)) {
+        text::write_string(&mut json, name);
+        json.push(b':');
+        value.write(&mut json);
+        json.push(b',');
+    }
+    for name in ["ts", "reason", "timestamp"].into_iter().filter(|name| is_ours(name)) {
+        text::write_string(&mut json, name);
+        json.push(b':');
+        match (name, kind) {
+            ("reason", EventKind::SyncDisconnect) => text::write_string(&mut json, "peer_disconnect"),
+            ("reason", _) => text::write_string(&mut json, "peer_ended"),
+            _ => text::write_u64(&mut json, unix_ms),
         }
-        EventKind::SyncDisconnect | EventKind::SyncEndCall => {
-            if data.field("reason").is_none() {
-                out.extend_from_slice(b",\"reason\":");
-                let reason = if kind == EventKind::SyncDisconnect { "peer_disconnect" } else { "peer_ended" };
-                text::write_string(out, reason);
-            }
-            if data.field("timestamp").is_none() {
-                out.extend_from_slice(b",\"timestamp\":");
-                text::write_u64(out, unix_ms);
-            }
-        }
-        _ => {}
-    });
+        json.push(b',');
+    }
+    // There is a member, the recipient's id, so there is a comma.
+    json.pop();
+    json.push(b'}');
     Ok(Command::Relay(Relay { sender, recipient, data: json }))
 }
 
@@ -432,6 +441,27 @@ mod tests {
 
     fn location(fields: &str) -> String {
         verdict(&format!(r#"{{"event":"location_update","data":{{"vehicleId":"veh-1",{fields}}}}}"#))
+    }
+
+    #[test]
+    fn what_the_gateway_adds_stands_there_once() {
+        let relayed = |event: &str, fields: &str| {
+            let json = format!(
+                r#"{{"event":"{event}","data":{{"requesterId":"abc","targetId":"def","approved":true,
+                "fromVehicleId":"abc","toVehicleId":"def"{fields}}}}}"#
+            );
+            decode(&mut Parser::default(), &mut json.into_bytes(), 7, |decoded| {
+                let Ok(Decoded { command: Ok(Command::Relay(relay)), .. }) = decoded else { panic!("not a relay") };
+                let text = String::from_utf8(relay.data).unwrap();
+                text.split_once(r#""toVehicleId":"def","#).expect("what was sent comes first").1.to_owned()
+            })
+        };
+        for event in ["connect_request", "connect_response"] {
+            assert_eq!(relayed(event, r#","ts":1,"ts":"2","x":3"#), r#""x":3,"ts":7}"#);
+        }
+        let sent = r#","reason":null,"timestamp":null"#;
+        assert_eq!(relayed("sync_disconnect", sent), r#""reason":"peer_disconnect","timestamp":7}"#);
+        assert_eq!(relayed("sync_end_call", r#","timestamp":5"#), r#""timestamp":5,"reason":"peer_ended"}"#);
     }
 
     #[test]

@@ -146,15 +146,8 @@ impl<'t, 'i> Value<'t, 'i> {
 
     /// Writes the value as JSON text: the same value, without the sender's white space and escapes.
     pub fn write(self, out: &mut Vec<u8>) {
-        self.write_extended(out, |_| {});
-    }
-
-    /// Like [`Value::write`]; `extend` adds members before the last closing brace, each with a comma before it. For
-    /// objects that are not empty.
-    pub fn write_extended(self, out: &mut Vec<u8>, extend: impl FnOnce(&mut Vec<u8>)) {
         // What still has to be closed: (node position of the end, closing character).
         let mut open: Vec<(usize, u8)> = Vec::new();
-        let mut extend = Some(extend);
         let mut keys_follow: Vec<bool> = Vec::new();
         let mut first = true;
         let mut at = 0;
@@ -166,11 +159,6 @@ impl<'t, 'i> Value<'t, 'i> {
                 }
                 open.pop();
                 keys_follow.pop();
-                if open.is_empty()
-                    && let Some(extend) = extend.take()
-                {
-                    extend(out);
-                }
                 out.push(closing);
                 first = false;
             }

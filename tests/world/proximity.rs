@@ -218,6 +218,22 @@ fn updates_closer_than_150_ms_are_coalesced_and_the_newest_wins() {
 }
 
 #[test]
+fn a_gateway_whose_clock_is_set_back_takes_fixes_all_the_same() {
+    // Without a time of the sender's, and with one that is now an hour in the future.
+    for ts in ["", " ts=3600000"] {
+        plain(
+            &"a registers; b registers; b at 48 11; a at 48 11
+              forget
+              clock -3600000
+              a at 48.0001 11TS
+              b< peer a 48.0001 11
+              count ringroad_location_updates_late_total = 0"
+                .replace("TS", ts),
+        );
+    }
+}
+
+#[test]
 fn a_late_fix_moves_nothing() {
     on_one_shard_and_on_two(
         "a@0 registers; b@? registers; b at 48 11; a at 48 11 ts=-1000

@@ -10,6 +10,7 @@
 //! a sends connect_request {"requesterId":$a,"targetId":$b}
 //! b< connect_request {"requesterId":"a","targetId":"b","ts":now}
 //! +200ms
+//! clock -5000                                # the gateway's clock is set, by ms
 //! a< nothing
 //! ```
 //!
@@ -111,6 +112,11 @@ impl Play {
             "shards" => self.shards = number(rest)? as u16,
             "split" => self.world().faults.split = number(rest)?,
             "inbox" => self.world().faults.inbox_max = number(rest)?,
+            "clock" => {
+                let set_by_ms: i64 = rest.parse().map_err(|_| "clock ±MS")?;
+                let unix_ms = self.world().now().unix_ms;
+                self.world().set_clock(unix_ms.saturating_add_signed(set_by_ms));
+            }
             "stop" => self.world().stop(),
             "forget" => {
                 let names: Vec<String> = self.clients.keys().cloned().collect();

@@ -65,6 +65,16 @@ fn a_stalled_reader_that_never_comes_back_is_given_up() {
 }
 
 #[test]
+fn the_vehicle_of_a_slow_reader_that_hangs_up_within_the_millisecond_leaves_too() {
+    let mut play = tight();
+    play.run("a registers; b registers\n forget\n a stalls");
+    while play.counted("ringroad_connections_closed_total{slow}") == 0 {
+        play.run(&format!("b tells a {}", "x".repeat(400)));
+    }
+    play.run("a hangs up; a resumes\n +1ms\n b tells a hello\n b< error target_offline");
+}
+
+#[test]
 fn a_reader_that_was_cut_anywhere_hears_everything_in_order() {
     let script = "b tells a 1
         b alerts

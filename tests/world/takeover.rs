@@ -253,3 +253,19 @@ fn a_winner_that_leaves_at_once_leaves_no_ghost_behind() {
         assert_eq!(enters, exits, "{heard:?}");
     }
 }
+
+#[test]
+fn what_the_former_owner_still_says_moves_nothing() {
+    // In one turn the vehicle moves on shard 2 and is taken over on shard 0, whose news reach shard 1 first.
+    Play::default().run(PLAIN).run(
+        "shards 3
+         c@1 registers; a@2 registers; c at 49 11; a at 49 11
+         a2@0 connects
+         forget
+         at once: a at 48 11; a2 registers as a; a2 at 49 11
+         c< peer a 49 11
+         a< closed 4001 replaced
+         c at 49 11
+         a2< registered a, enter c 0, peer c 49 11",
+    );
+}
