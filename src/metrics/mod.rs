@@ -39,7 +39,7 @@ counters! {
         location_updates_coalesced: u64 = counter "v2v_location_updates_coalesced", "",
             "Location updates that a newer one replaced before they were processed.";
         delivery_latency_ms: Histogram = histogram "v2v_message_delivery_latency_ms", "ms",
-            "Time from receipt to the send of a relayed message.";
+            "Time from the receipt of a position to its send to a neighbour.";
 
         // Connections.
         connections_open: u64 = gauge "ringroad_connections_open", "", "Connections open now, of any protocol.";
@@ -62,7 +62,7 @@ counters! {
         state_conflated: u64 = counter "ringroad_state_conflated_total", "",
             "Positions that a newer one replaced before a slow reader took them.";
         registrations: u64 = counter "ringroad_registrations_total", "", "Vehicles registered, takeovers included.";
-        presence_updates: u64 = counter "ringroad_presence_updates_total", "", "Comings and goings announced.";
+        presence_updates: u64 = counter "ringroad_presence_updates_total", "", "Vehicles that came or went.";
         proximity_enters: u64 = counter "ringroad_proximity_enter_total", "", "Vehicles told that a neighbour came.";
         proximity_exits: u64 = counter "ringroad_proximity_exit_total", "", "Vehicles told that a neighbour left.";
 

@@ -6,8 +6,6 @@ use crate::metrics::labels;
 labels! {
     /// Why a connection ended.
     pub enum CloseReason for "reason" {
-        /// The server had no more to say.
-        Normal = "normal",
         /// The client said goodbye with a close frame.
         ClientClosed = "client_closed",
         /// The connection broke, or ended without a close frame.
@@ -42,7 +40,6 @@ impl CloseReason {
     /// is answered.
     pub const fn code(self) -> Option<u16> {
         match self {
-            CloseReason::Normal => Some(1000),
             CloseReason::Shutdown => Some(1001),
             CloseReason::Protocol => Some(1002),
             CloseReason::InvalidUtf8 => Some(1007),
@@ -68,12 +65,12 @@ impl CloseReason {
 labels! {
     /// Why something was dropped on purpose while its connection lived on.
     pub enum ShedReason for "reason" {
-        /// A batch for another worker, whose inbox was full and whose backlog was too.
+        /// A note for another worker, whose inbox was full and whose backlog was too.
         MeshBacklog = "mesh_backlog",
         /// A `connect_request` that waited for its answer when too many did.
         PendingRequest = "pending_request",
-        /// A frame for a radio modem that does not keep up.
-        Radio = "radio",
+        /// An HTTP listing that was asked for while too many were being gathered.
+        Listing = "listing",
     }
 }
 

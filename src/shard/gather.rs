@@ -8,6 +8,7 @@ use crate::limits;
 use crate::metrics::{self, Counters, Gauge};
 use crate::turn::{ConnId, Now, ShardId};
 
+use super::close::ShedReason;
 use super::conns::Phase;
 use super::http::separate;
 use super::mail::{Note, What};
@@ -62,6 +63,7 @@ impl Shard {
         headers: Vec<(&'static str, String)>,
     ) {
         if self.gatherings.conns.len() >= limits::LISTINGS_MAX {
+            self.out.counters.shed.increment(ShedReason::Listing);
             let headers = [("Retry-After", "1".to_owned())];
             self.send_reply(now, id, 503, "application/json", &headers, head_only, br#"{"error":"busy"}"#);
             return;

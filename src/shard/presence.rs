@@ -80,6 +80,7 @@ impl Shard {
             self.out.close_frame(now, old, CloseReason::Replaced);
         }
         self.out.counters.registrations += 1;
+        self.out.counters.presence_updates += 1;
         self.out.event(now, id, &Event::Registered { vehicle_id });
         let world = &mut self.worlds[usize::from(world_id.0)];
         world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
@@ -100,6 +101,7 @@ impl Shard {
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let (key, epoch) = (vehicle.key, vehicle.epoch);
+        self.out.counters.presence_updates += 1;
         self.mesh.forget(key, vehicle.moved);
         self.remove_vehicle(now, world_id, slot, status, last_seen);
         self.remember_departure(now, world_id, key, epoch);
@@ -119,7 +121,6 @@ impl Shard {
     }
 
     fn announce(&mut self, world_id: WorldId, vehicle_id: &str, status: Status, last_seen: u64) {
-        self.out.counters.presence_updates += 1;
         if self.config.presence.scope == PresenceScope::All {
             let event = Event::PresenceUpdate { vehicle_id, status, last_seen };
             self.out.broadcast(&mut self.worlds[usize::from(world_id.0)], &event);

@@ -307,8 +307,12 @@ pub fn reply(
 ) {
     // Writing to a Vec does not fail.
     let _ = write!(out, "HTTP/1.1 {status} {}\r\nConnection: close\r\n", phrase(status));
-    let _ = write!(out, "Content-Length: {}\r\n", body.len());
-    field(out, "Content-Type", content_type);
+    // RFC 9110, section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of
+    // 1xx (Informational) or 204 (No Content)."
+    if status != 204 {
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        field(out, "Content-Type", content_type);
+    }
     for (name, value) in extra_headers {
         field(out, name, value);
     }

@@ -186,6 +186,7 @@ fn any_origin_is_welcome_unless_some_are_named() {
         "OPTIONS /vehicles HTTP/1.1\nOrigin: https://map.example\nAccess-Control-Request-Method: GET",
     );
     assert_eq!((status, body.as_str()), (204, ""));
+    assert_eq!(header(&headers, "content-length"), None);
     assert_eq!(header(&headers, "access-control-allow-origin"), Some("https://map.example"));
     assert_eq!(header(&headers, "access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
 }
@@ -247,6 +248,7 @@ fn too_many_listings_at_a_time_are_told_to_come_back() {
     let replies: Vec<String> = clients.iter().map(|client| play.world().reply(*client)).collect();
     assert_eq!(replies.iter().filter(|reply| reply.starts_with("HTTP/1.1 200")).count(), 16);
     assert_eq!(replies.iter().filter(|reply| reply.starts_with("HTTP/1.1 503")).count(), 4);
+    assert_eq!(play.counted("ringroad_shed_total{listing}"), 4);
     for client in clients {
         play.world().hang_up(client, ringroad::turn::Ended::Eof);
     }

@@ -61,7 +61,7 @@ fn scope_none_tells_nobody() {
          shards 2
          a@0 registers; b@1 registers; b hangs up
          a< connected, registered a
-         count ringroad_presence_updates_total = 6",
+         count ringroad_presence_updates_total = 3",
     );
 }
 
