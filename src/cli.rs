@@ -276,6 +276,44 @@ pub fn demo_announcement(config: &Config, listening_on: SocketAddr, workers: usi
     text
 }
 
+/// A table on stderr that is written over and over, if somebody watches.
+#[derive(Default)]
+pub struct LiveTable {
+    lines: usize,
+}
+
+impl LiveTable {
+    /// Shows everything that the drive has counted so far.
+    pub fn show(&mut self, report: &Report) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        // A line that the terminal wraps would count as two.
+        let text: Vec<String> = std::iter::once(report.progress_line())
+            .chain(report.to_string().lines().map(str::to_owned))
+            .map(|line| line.chars().take(79).collect())
+            .collect();
+        self.clear();
+        self.lines = text.len();
+        // A broken stderr has nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{}", text.join("\n"));
+    }
+
+    fn clear(&mut self) {
+        if self.lines > 0 {
+            // Up as many lines, then everything below the cursor goes.
+            let _ = write!(std::io::stderr(), "\x1b[{}A\x1b[J", self.lines);
+        }
+        self.lines = 0;
+    }
+}
+
+impl Drop for LiveTable {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// A line on stderr that is written over and over, if somebody watches.
 #[derive(Default)]
 pub struct ProgressLine {

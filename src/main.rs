@@ -50,7 +50,10 @@ fn runtime(error: impl std::fmt::Display) -> Failure {
 /// Runs a fleet against a gateway.
 fn drive(args: DriveArgs) -> Result<(), Failure> {
     let signals = signals::Pending::watch().map_err(runtime)?;
-    cli::say(&run_fleet(args.options(), &signals)?.to_string())
+    let mut line = cli::ProgressLine::default();
+    let driven = run_fleet(args.options(), &signals, |report| line.show(report));
+    drop(line);
+    cli::say(&driven?.to_string())
 }
 
 /// Runs a gateway and the bundled city trace against it.
@@ -61,17 +64,22 @@ fn demo(args: DemoArgs) -> Result<(), Failure> {
     let addr = running.addr().ok_or_else(|| runtime("the gateway listens nowhere"))?;
     cli::say(&cli::demo_announcement(&config, addr, running.workers().into()))?;
     let options = args.options(&config, addr, include_bytes!("../data/austin-hour.csv.gz"));
-    let driven = run_fleet(options, &signals);
+    let mut table = cli::LiveTable::default();
+    let driven = run_fleet(options, &signals, |report| table.show(report));
+    drop(table);
     running.stop();
     running.join().map_err(runtime)?;
     cli::say(&driven?.to_string())
 }
 
 /// Drives to the end, or until a signal asks for an early goodbye.
-fn run_fleet(options: DriveOptions, signals: &signals::Pending) -> Result<Report, Failure> {
-    let mut line = cli::ProgressLine::default();
+fn run_fleet(
+    options: DriveOptions,
+    signals: &signals::Pending,
+    mut show: impl FnMut(&Report),
+) -> Result<Report, Failure> {
     let report = drive::run(options, |report| {
-        line.show(report);
+        show(report);
         if signals.has_come() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     report.map_err(runtime)

@@ -139,7 +139,9 @@ impl fmt::Display for Report {
         }
         if let Some((rows, dirt)) = &self.trace {
             row("trace rows used", count(*rows))?;
-            row("trace rows", format!("  {dirt}"))?;
+            for (kind, rows) in dirt.kinds().into_iter().filter(|(_, rows)| *rows > 0) {
+                row(&format!("  {kind}"), count(rows))?;
+            }
         }
         Ok(())
     }

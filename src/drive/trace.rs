@@ -67,16 +67,25 @@ impl Dirt {
     pub fn skipped(&self) -> u64 {
         self.unparsable + self.null_island + self.out_of_range + self.impossible_speed + self.duplicate
     }
+
+    /// Each kind in words, and how many.
+    pub fn kinds(&self) -> [(&'static str, u64); 6] {
+        [
+            ("unparsable, skipped", self.unparsable),
+            ("at (0, 0), skipped", self.null_island),
+            ("off Earth, skipped", self.out_of_range),
+            ("too fast, skipped", self.impossible_speed),
+            ("twice, skipped", self.duplicate),
+            ("late, sorted in", self.out_of_order),
+        ]
+    }
 }
 
 impl fmt::Display for Dirt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Dirt { unparsable, null_island, out_of_range, impossible_speed, duplicate, out_of_order } = self;
-        write!(
-            f,
-            "skipped: unparsable {unparsable}, at (0, 0) {null_island}, out of range {out_of_range}, \
-             impossible speed {impossible_speed}, duplicate {duplicate}; sorted in: out of order {out_of_order}"
-        )
+        let found = self.kinds().into_iter().filter(|(_, rows)| *rows > 0);
+        let found: Vec<String> = found.map(|(kind, rows)| format!("{rows} {kind}")).collect();
+        f.write_str(if found.is_empty() { "it has none".to_owned() } else { found.join("; ") }.as_str())
     }
 }
 
