@@ -40,7 +40,8 @@ pub const MESH_NOTES_MAX: usize = 65_536;
 /// Time between two attempts to reach a shard whose inbox was full.
 pub const MESH_RETRY_MS: u64 = 1;
 
-/// How long a shard remembers that a vehicle left. News between shards is much younger than this.
+/// How long a shard remembers that a vehicle left, and how far it had emptied its buckets. News between shards is much
+/// younger than this, and no bucket takes longer to fill unless an operator says so.
 pub const DEPARTED_MS: u64 = 10_000;
 
 /// HTTP listings that one shard gathers at a time.

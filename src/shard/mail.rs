@@ -19,7 +19,7 @@ use crate::wire::state::RECORD_BYTES;
 use super::close::ShedReason;
 use super::gather::{Listing, Part};
 use super::radio::RadioFrame;
-use super::vehicles::{Epoch, Position};
+use super::vehicles::{Departed, Epoch, Position, Rates};
 use super::world::WorldId;
 
 /// A vehicle's state as it travels between shards: STATE32, and beside it what JSON clients are promised unrounded.
@@ -46,7 +46,9 @@ pub enum What {
     /// A vehicle registered there. `position`: where it is, if it was taken over.
     Arrived { key: u64, identity: Arc<Identity>, epoch: Epoch, position: Option<Position> },
     /// It left.
-    Gone { key: u64, epoch: Epoch, status: Status, last_seen: u64 },
+    Gone { key: u64, departed: Departed, status: Status, last_seen: u64 },
+    /// Its connection there was replaced by one here; so far had that one emptied its buckets.
+    Spent { key: u64, rates: Rates },
     /// An event for everyone, as JSON text.
     Publish { text: Arc<[u8]> },
     /// An event for one vehicle.

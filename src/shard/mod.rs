@@ -144,7 +144,7 @@ impl Shard {
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Departed(world, key, epoch) => {
                 let departed = &mut self.worlds[usize::from(world.0)].departed;
-                if departed.get(&key) == Some(&epoch) {
+                if departed.get(&key).is_some_and(|departed| departed.epoch == epoch) {
                     departed.remove(&key);
                 }
             }
@@ -203,7 +203,10 @@ impl Shard {
                 What::Arrived { key, identity, epoch, position } => {
                     self.arrived(now, world, key, identity, epoch, position);
                 }
-                What::Gone { key, epoch, status, last_seen } => self.gone(now, world, key, epoch, status, last_seen),
+                What::Gone { key, departed, status, last_seen } => {
+                    self.gone(now, world, key, departed, (status, last_seen));
+                }
+                What::Spent { key, rates } => self.spent(world, key, &rates),
                 What::Publish { text } => {
                     self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
                 }
