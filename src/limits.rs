@@ -34,7 +34,7 @@ pub const CLOSE_MS_MAX: u64 = 2_000;
 /// `connect_request`s of one shard that wait for their answer.
 pub const PENDING_REQUESTS_MAX: usize = 100_000;
 
-/// Notes kept for another shard of this host whose inbox is full.
+/// Notes kept for another shard of this host whose inbox is full. Comings and goings are kept beyond.
 pub const MESH_NOTES_MAX: usize = 65_536;
 
 /// Time between two attempts to reach a shard whose inbox was full.

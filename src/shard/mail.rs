@@ -176,7 +176,7 @@ impl Mesh {
             peer.push(note, counters);
         }
         for note in batch.states.iter() {
-            // What is kept already is newer only if it came from a later turn, and then it is not in this batch.
+            // Nothing newer is kept: that ended when this batch was made, and the shell hands it back at once.
             peer.kept.insert(note.key(), note.clone());
         }
     }
@@ -224,10 +224,38 @@ impl StateNote {
 
 impl Outgoing {
     fn push(&mut self, note: Note, counters: &mut Counters) {
-        if self.notes.len() < limits::MESH_NOTES_MAX {
+        // Who is where must not be lost: nothing would ever set it right. These are as many as connections come and go.
+        let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. });
+        if is_lasting || self.notes.len() < limits::MESH_NOTES_MAX {
             self.notes.push(note);
         } else {
             counters.shed.increment(ShedReason::MeshBacklog);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::vehicles::Rates;
+
+    #[test]
+    fn a_shard_that_does_not_listen_misses_events_but_no_coming_or_going() {
+        let (mut mesh, mut counters) = (Mesh::new(ShardId(0), 2), Counters::default());
+        let world = WorldId(0);
+        mesh.refused(ShardId(1), Batch::default(), &mut counters);
+        for _ in 0..limits::MESH_NOTES_MAX + 2 {
+            mesh.tell_all(Note { world, what: What::Publish { text: Arc::from(*b"{}") } }, &mut counters);
+        }
+        let epoch = Epoch { connected_ms: 1, shard: ShardId(0), count: 1 };
+        let departed = Departed { epoch, rates: Rates::default() };
+        let gone = What::Gone { key: 7, departed, status: Status::Offline, last_seen: 1 };
+        mesh.tell_all(Note { world, what: gone }, &mut counters);
+        assert_eq!(counters.shed.of(ShedReason::MeshBacklog), 2);
+        mesh.retry();
+        let mut mail = Vec::new();
+        mesh.send(&mut mail, &mut counters);
+        let [(ShardId(1), batch)] = &mail[..] else { panic!("one batch") };
+        assert!(matches!(batch.notes.last(), Some(Note { what: What::Gone { key: 7, .. }, .. })));
     }
 }
