@@ -18,8 +18,8 @@ pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes composed for one submission. Larger turns go out in several.
 pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their own.
-/// Copying 16 KiB costs about as much as a system call.
+/// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their
+/// own. Copying 16 KiB costs about as much as a system call.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 
 /// Lines of one `nearby_vehicles` list, nearest first.

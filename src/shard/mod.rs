@@ -1,7 +1,7 @@
 //! One core's world.
 //!
-//! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is a
-//! [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
+//! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is
+//! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
 //! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! and `nearby` (who is near whom), `presence` and `relay`, `log` and `fanout` (to many), `mail` (to other shards),
@@ -133,7 +133,8 @@ impl Shard {
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
             Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
             Timer::Interval(id) => {
-                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its own.
+                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its
+                // own.
                 if let Some(conn) = self.out.conns.find(id)
                     && let Some(slot) = conn.vehicle
                 {
