@@ -1,7 +1,7 @@
 //! What the pure parts cost by themselves, one group per room.
 //!
-//! `cargo bench --bench core` measures, `cargo bench --bench core -- --test` only runs each once. Inputs are fixed, so two
-//! runs measure the same work. What these numbers do not say: anything about sockets, the kernel or a whole turn.
+//! `cargo bench --bench core` measures, `cargo bench --bench core -- --test` only runs each once. Inputs are fixed, so
+//! two runs measure the same work. What these numbers do not say: anything about sockets, the kernel or a whole turn.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;

@@ -66,7 +66,8 @@ pub struct DriveArgs {
     /// The gateway, as in `ws://localhost:3002/v2v`
     pub url: String,
     /// Vehicles that move at random
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "trace")]
+    #[arg(long, value_name = "N", default_value_t = 1_000, conflicts_with = "trace")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub vehicles: u32,
     /// Updates per second and vehicle
     #[arg(long, value_name = "F", default_value_t = 2.0, value_parser = positive)]

@@ -18,8 +18,8 @@ pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes composed for one submission. Larger turns go out in several.
 pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their own.
-/// Copying 16 KiB costs about as much as a system call.
+/// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their
+/// own. Copying 16 KiB costs about as much as a system call.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 
 /// Lines of one `nearby_vehicles` list, nearest first.
@@ -34,13 +34,14 @@ pub const CLOSE_MS_MAX: u64 = 2_000;
 /// `connect_request`s of one shard that wait for their answer.
 pub const PENDING_REQUESTS_MAX: usize = 100_000;
 
-/// Notes kept for another shard of this host whose inbox is full.
+/// Notes kept for another shard of this host whose inbox is full. Comings and goings are kept beyond.
 pub const MESH_NOTES_MAX: usize = 65_536;
 
 /// Time between two attempts to reach a shard whose inbox was full.
 pub const MESH_RETRY_MS: u64 = 1;
 
-/// How long a shard remembers that a vehicle left. News between shards is much younger than this.
+/// How long a shard remembers that a vehicle left, and how far it had emptied its buckets. News between shards is much
+/// younger than this, and no bucket takes longer to fill unless an operator says so.
 pub const DEPARTED_MS: u64 = 10_000;
 
 /// HTTP listings that one shard gathers at a time.

@@ -114,8 +114,8 @@ impl Client {
         Ok(Some(frames))
     }
 
-    /// Decodes frames: `text` is called with each text message, pings are answered. Answers the gateway's goodbye, if it
-    /// came; nothing after it counts.
+    /// Decodes frames: `text` is called with each text message, pings are answered. Answers the gateway's goodbye, if
+    /// it came; nothing after it counts.
     #[inline]
     pub fn hear(
         &mut self,

@@ -1,8 +1,8 @@
 //! The fleet: a core that is all the vehicles.
 //!
 //! Its life is five phases ([`Phase`]). Vehicles join, a bounded number at a time. Once all have registered they drive:
-//! time is cut into one period per update and spread over the vehicles, so updates leave evenly and not in bursts. Then no
-//! more are sent, and what is in flight may arrive; then connections are closed properly.
+//! time is cut into one period per update and spread over the vehicles, so updates leave evenly and not in bursts. Then
+//! no more are sent, and what is in flight may arrive; then connections are closed properly.
 //!
 //! Like every core it has no clock, no socket and no chance of its own.
 

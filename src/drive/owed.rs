@@ -1,10 +1,10 @@
 //! The ledger: which deliveries the gateway owes, and which it made.
 //!
 //! The gateway owes an update of one vehicle to every other vehicle within the radius at the moment at which it handles
-//! the update. Which moment that is, and which position of the other vehicle it knows by then, a client cannot see: both
-//! are in flight. So the ledger asks for all positions that the gateway may have known. If every one of them lies
-//! within the radius, the delivery is owed; if none does, it would be wrong; otherwise it may come or not, and counts as
-//! neither.
+//! the update. Which moment that is, and which position of the other vehicle it knows by then, a client cannot see:
+//! both are in flight. So the ledger asks for all positions that the gateway may have known. If every one of them lies
+//! within the radius, the delivery is owed; if none does, it would be wrong; otherwise it may come or not, and counts
+//! as neither.
 //!
 //! What the gateway may have known follows from one bound, the *lag*: an update is handled at most that long after it
 //! was sent. It is taken from the slowest delivery so far, and is never less than [`LAG_MS_MIN`].

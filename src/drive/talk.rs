@@ -39,7 +39,12 @@ pub fn register(out: &mut Vec<u8>, id: &str, number: u32) {
     // Writing into memory does not fail.
     let _ = write!(
         out,
-        r#"{{"event":"register","data":{{"vehicleId":"{id}","driverName":"Driver {number}","vehicleInfo":{{"licensePlate":"RR {number:05}","model":"Roadster","color":"blue"}}}}}}"#
+        concat!(
+            r#"{{"event":"register","data":{{"vehicleId":"{id}","driverName":"Driver {number}","#,
+            r#""vehicleInfo":{{"licensePlate":"RR {number:05}","model":"Roadster","color":"blue"}}}}}}"#
+        ),
+        id = id,
+        number = number
     );
 }
 

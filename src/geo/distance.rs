@@ -16,8 +16,8 @@
 //! any latitude, poles included. It is made for a vehicle's surroundings; at 1,000 km it is only right to a few
 //! percent, and between antipodes it means nothing.
 //!
-//! No call computes a sine: `kx` and `ky` come from a table over the latitude, interpolated linearly, and the half angle
-//! from a polynomial.
+//! No call computes a sine: `kx` and `ky` come from a table over the latitude, interpolated linearly, and the half
+//! angle from a polynomial.
 
 use std::f64::consts::{FRAC_PI_2, TAU};
 

@@ -112,8 +112,8 @@ impl CellIndex {
         }
     }
 
-    /// Calls `found` with every slot at most `radius_m` from `place`, and its distance in metres, in no particular but a
-    /// reproducible order. The slot whose place it is, if any, is found like the others.
+    /// Calls `found` with every slot at most `radius_m` from `place`, and its distance in metres, in no particular but
+    /// a reproducible order. The slot whose place it is, if any, is found like the others.
     ///
     /// Answers how many entries had to be looked at.
     pub fn within(&self, place: Place, radius_m: f64, mut found: impl FnMut(u32, f64)) -> usize {

@@ -39,8 +39,8 @@ impl<C: Core> Pump<C> {
         }
     }
 
-    /// A cancel has found nothing. Usually the last completion was under way and has come since. If not, the request may
-    /// have been on its way from one of the kernel's lists to another, and nobody has told it to end.
+    /// A cancel has found nothing. Usually the last completion was under way and has come since. If not, the request
+    /// may have been on its way from one of the kernel's lists to another, and nobody has told it to end.
     fn missed(&mut self, conn: ConnId, op: Op, flag: u8, result: i32) -> io::Result<()> {
         if result == -libc::ENOENT && self.hands.sockets.peek(conn).is_some_and(|socket| socket.has(flag)) {
             self.hands.to_cancel_again.push((op, conn));

@@ -7,27 +7,37 @@ counters! {
     /// [`Counters`](crate::metrics::Counters) around every turn.
     pub struct ShellCounters {
         accepts: u64 = counter "ringroad_accepts_total", "", "Connections accepted.";
-        accept_errors: u64 = counter "ringroad_accept_errors_total", "", "Accepts that failed: no descriptor was left, or the peer had gone again.";
+        accept_errors: u64 = counter "ringroad_accept_errors_total", "",
+            "Accepts that failed: no descriptor was left, or the peer had gone again.";
         connects: u64 = counter "ringroad_connects_total", "", "Connections made because the core asked for them.";
-        connects_failed: u64 = counter "ringroad_connects_failed_total", "", "Connections that the core asked for and that could not be made.";
+        connects_failed: u64 = counter "ringroad_connects_failed_total", "",
+            "Connections that the core asked for and that could not be made.";
         closes: u64 = counter "ringroad_sockets_closed_total", "", "Connections closed, whoever began it.";
         recvs: u64 = counter "ringroad_recvs_total", "", "Chunks of bytes received.";
         recv_bytes: u64 = counter "ringroad_bytes_in_total", "bytes", "Bytes received.";
-        buffers_exhausted: u64 = counter "ringroad_buffers_exhausted_total", "", "Receives that ended because every receive buffer was in use.";
-        cq_overflows: u64 = counter "ringroad_cq_overflows_total", "", "Times the completion queue was found overflowing.";
+        buffers_exhausted: u64 = counter "ringroad_buffers_exhausted_total", "",
+            "Receives that ended because every receive buffer was in use.";
+        cq_overflows: u64 = counter "ringroad_cq_overflows_total", "",
+            "Times the completion queue was found overflowing.";
         sends: u64 = counter "ringroad_sends_total", "", "Sends submitted.";
         sent_bytes: u64 = counter "ringroad_bytes_out_total", "bytes", "Bytes that the kernel took.";
-        sends_blocked: u64 = counter "ringroad_sends_blocked_total", "", "Sends of which the kernel took a part or nothing.";
-        sends_failed: u64 = counter "ringroad_sends_failed_total", "", "Sends that failed because the connection is broken.";
-        cancels_repeated: u64 = counter "ringroad_cancels_repeated_total", "", "Cancels that did not find their request although it had not ended, and were repeated.";
+        sends_blocked: u64 = counter "ringroad_sends_blocked_total", "",
+            "Sends of which the kernel took a part or nothing.";
+        sends_failed: u64 = counter "ringroad_sends_failed_total", "",
+            "Sends that failed because the connection is broken.";
+        cancels_repeated: u64 = counter "ringroad_cancels_repeated_total", "",
+            "Cancels that did not find their request although it had not ended, and were repeated.";
         mail_batches: u64 = counter "ringroad_mesh_received_total", "", "Batches that arrived from other workers.";
         mail_refused: u64 = counter "ringroad_mesh_refused_total", "", "Batches that a full inbox sent back.";
         radio_read_bytes: u64 = counter "ringroad_radio_read_bytes_total", "bytes", "Bytes read from the radio modem.";
-        radio_written_bytes: u64 = counter "ringroad_radio_written_bytes_total", "bytes", "Bytes that the radio modem took.";
-        radio_bytes_shed: u64 = counter "ringroad_radio_shed_bytes_total", "bytes", "Bytes for the radio modem that were dropped: the line was too slow, or the device away.";
+        radio_written_bytes: u64 = counter "ringroad_radio_written_bytes_total", "bytes",
+            "Bytes that the radio modem took.";
+        radio_bytes_shed: u64 = counter "ringroad_radio_shed_bytes_total", "bytes",
+            "Bytes for the radio modem that were dropped: the line was too slow, or the device away.";
         radio_lost: u64 = counter "ringroad_radio_lost_total", "", "Times the radio device was lost.";
         pumps: u64 = counter "ringroad_pumps_total", "", "Runs of the pump: wake-ups of this worker.";
         turns: u64 = counter "ringroad_turns_total", "", "Turns of the core carried out.";
-        budgets_spent: u64 = counter "ringroad_budgets_spent_total", "", "Runs of the pump that ended with work left over.";
+        budgets_spent: u64 = counter "ringroad_budgets_spent_total", "",
+            "Runs of the pump that ended with work left over.";
     }
 }

@@ -223,10 +223,11 @@ impl DataRing {
     ///
     /// When this returns the kernel has no more use for any of the bytes, so the borrow may end. What that rests on, as
     /// seen on 6.18 (tests below) and in its source:
-    /// - `MSG_DONTWAIT` makes the request REQ_F_NOWAIT, which io_uring neither polls for nor hands to a thread: the send
-    ///   ends inside the submit. A full socket is an EAGAIN that is in the completion queue when the submit returns.
-    /// - With `MSG_WAITALL` a short count is a failed request, so it is reported although successes are skipped. Without
-    ///   it a short count is a success, is skipped, and the stream is corrupt.
+    /// - `MSG_DONTWAIT` makes the request REQ_F_NOWAIT, which io_uring neither polls for nor hands to a thread: the
+    ///   send ends inside the submit. A full socket is an EAGAIN that is in the completion queue when the submit
+    ///   returns.
+    /// - With `MSG_WAITALL` a short count is a failed request, so it is reported although successes are skipped.
+    ///   Without it a short count is a success, is skipped, and the stream is corrupt.
     pub(crate) fn send_all<'a>(
         &mut self,
         sends: impl Iterator<Item = (u32, BorrowedFd<'a>, &'a [u8])>,
@@ -251,8 +252,8 @@ impl DataRing {
     /// Submits what is queued and gathers completions until the kernel has none left or `enough` are waiting.
     ///
     /// The kernel's flag for work left over is a hint and must not be waited for: set a moment after the work that it
-    /// stands for was done, it stays until the next work comes. (Seen about once in a hundred runs of the attack on tiny
-    /// rings: everyone starved, so nothing came.) So an enter that brought nothing ends this.
+    /// stands for was done, it stays until the next work comes. (Seen about once in a hundred runs of the attack on
+    /// tiny rings: everyone starved, so nothing came.) So an enter that brought nothing ends this.
     pub(crate) fn harvest(&mut self, enough: usize) -> io::Result<()> {
         loop {
             let before = self.waiting.len();

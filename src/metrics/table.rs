@@ -78,8 +78,8 @@ impl Series for Histogram {
 /// Defines a struct of counters. Each line is `field: Type = kind "prometheus_name", "unit", "Help.";`. A field that is
 /// itself such a struct is `field: Type = table;` with a doc comment.
 ///
-/// The struct gets `Clone`, `Debug`, `Default`, `PartialEq`, `add` (sum over workers) and `visit` (every family with its
-/// values, in the order of the lines).
+/// The struct gets `Clone`, `Debug`, `Default`, `PartialEq`, `add` (sum over workers) and `visit` (every family with
+/// its values, in the order of the lines).
 macro_rules! counters {
     (
         $(#[$outer:meta])*

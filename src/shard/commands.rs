@@ -229,7 +229,8 @@ impl Report {
 /// `details` of an `unknown_event` error.
 const KNOWN_EVENTS: &str = concat!(
     r#"{"known":["register","heartbeat","location_update","send_message","emergency_alert","connect_request","#,
-    r#""connect_response","call_initiate","webrtc_offer","webrtc_answer","ice_candidate","sync_disconnect","sync_end_call"]}"#
+    r#""connect_response","call_initiate","webrtc_offer","webrtc_answer","ice_candidate","sync_disconnect","#,
+    r#""sync_end_call"]}"#
 );
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ impl Fanout {
         Self::enqueue(&mut self.queue, id, conn);
     }
 
-    /// Sends a control frame. It has room where events have none left; who pings on and never reads is slow all the same.
+    /// Sends a control frame. It has room where events have none left; who pings on and never reads is slow all the
+    /// same.
     pub fn control(&mut self, now: Now, id: ConnId, opcode: Opcode, payload: &[u8]) {
         let Some(conn) = self.conns.find(id) else { return };
         frame::encode(&mut conn.outbox, opcode, payload);

@@ -19,7 +19,7 @@ use crate::wire::state::RECORD_BYTES;
 use super::close::ShedReason;
 use super::gather::{Listing, Part};
 use super::radio::RadioFrame;
-use super::vehicles::{Epoch, Position};
+use super::vehicles::{Departed, Epoch, Position, Rates};
 use super::world::WorldId;
 
 /// A vehicle's state as it travels between shards: STATE32, and beside it what JSON clients are promised unrounded.
@@ -46,7 +46,9 @@ pub enum What {
     /// A vehicle registered there. `position`: where it is, if it was taken over.
     Arrived { key: u64, identity: Arc<Identity>, epoch: Epoch, position: Option<Position> },
     /// It left.
-    Gone { key: u64, epoch: Epoch, status: Status, last_seen: u64 },
+    Gone { key: u64, departed: Departed, status: Status, last_seen: u64 },
+    /// Its connection there was replaced by one here; so far had that one emptied its buckets.
+    Spent { key: u64, rates: Rates },
     /// An event for everyone, as JSON text.
     Publish { text: Arc<[u8]> },
     /// An event for one vehicle.
@@ -174,7 +176,7 @@ impl Mesh {
             peer.push(note, counters);
         }
         for note in batch.states.iter() {
-            // What is kept already is newer only if it came from a later turn, and then it is not in this batch.
+            // Nothing newer is kept: that ended when this batch was made, and the shell hands it back at once.
             peer.kept.insert(note.key(), note.clone());
         }
     }
@@ -222,10 +224,38 @@ impl StateNote {
 
 impl Outgoing {
     fn push(&mut self, note: Note, counters: &mut Counters) {
-        if self.notes.len() < limits::MESH_NOTES_MAX {
+        // Who is where must not be lost: nothing would ever set it right. These are as many as connections come and go.
+        let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. });
+        if is_lasting || self.notes.len() < limits::MESH_NOTES_MAX {
             self.notes.push(note);
         } else {
             counters.shed.increment(ShedReason::MeshBacklog);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::vehicles::Rates;
+
+    #[test]
+    fn a_shard_that_does_not_listen_misses_events_but_no_coming_or_going() {
+        let (mut mesh, mut counters) = (Mesh::new(ShardId(0), 2), Counters::default());
+        let world = WorldId(0);
+        mesh.refused(ShardId(1), Batch::default(), &mut counters);
+        for _ in 0..limits::MESH_NOTES_MAX + 2 {
+            mesh.tell_all(Note { world, what: What::Publish { text: Arc::from(*b"{}") } }, &mut counters);
+        }
+        let epoch = Epoch { connected_ms: 1, shard: ShardId(0), count: 1 };
+        let departed = Departed { epoch, rates: Rates::default() };
+        let gone = What::Gone { key: 7, departed, status: Status::Offline, last_seen: 1 };
+        mesh.tell_all(Note { world, what: gone }, &mut counters);
+        assert_eq!(counters.shed.of(ShedReason::MeshBacklog), 2);
+        mesh.retry();
+        let mut mail = Vec::new();
+        mesh.send(&mut mail, &mut counters);
+        let [(ShardId(1), batch)] = &mail[..] else { panic!("one batch") };
+        assert!(matches!(batch.notes.last(), Some(Note { what: What::Gone { key: 7, .. }, .. })));
     }
 }

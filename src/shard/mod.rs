@@ -1,7 +1,7 @@
 //! One core's world.
 //!
-//! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is a
-//! [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
+//! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is
+//! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
 //! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! and `nearby` (who is near whom), `presence` and `relay`, `log` and `fanout` (to many), `mail` (to other shards),
@@ -134,7 +134,8 @@ impl Shard {
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
             Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
             Timer::Interval(id) => {
-                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its own.
+                // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its
+                // own.
                 if let Some(conn) = self.out.conns.find(id)
                     && let Some(slot) = conn.vehicle
                 {
@@ -145,7 +146,7 @@ impl Shard {
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Departed(world, key, epoch) => {
                 let departed = &mut self.worlds[usize::from(world.0)].departed;
-                if departed.get(&key) == Some(&epoch) {
+                if departed.get(&key).is_some_and(|departed| departed.epoch == epoch) {
                     departed.remove(&key);
                 }
             }
@@ -204,7 +205,10 @@ impl Shard {
                 What::Arrived { key, identity, epoch, position } => {
                     self.arrived(now, world, key, identity, epoch, position);
                 }
-                What::Gone { key, epoch, status, last_seen } => self.gone(now, world, key, epoch, status, last_seen),
+                What::Gone { key, departed, status, last_seen } => {
+                    self.gone(now, world, key, departed, (status, last_seen));
+                }
+                What::Spent { key, rates } => self.spent(world, key, &rates),
                 What::Publish { text } => {
                     self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
                 }

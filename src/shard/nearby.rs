@@ -1,7 +1,7 @@
 //! Who is near whom.
 //!
-//! Work is done per turn, not per update: an update moves its vehicle at once and marks it; [`World::settle`] then looks
-//! at each marked vehicle once, with everybody's newest place. A pair is kept as long as at least one of its two
+//! Work is done per turn, not per update: an update moves its vehicle at once and marks it; [`World::settle`] then
+//! looks at each marked vehicle once, with everybody's newest place. A pair is kept as long as at least one of its two
 //! vehicles is owned here, and each shard tells its own vehicles only.
 
 use crate::geo::{Change, distance};

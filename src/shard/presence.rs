@@ -12,7 +12,7 @@ use crate::wire::state;
 
 use super::close::CloseReason;
 use super::mail::{Note, What};
-use super::vehicles::{Driving, Epoch, Owner, Position, Slot};
+use super::vehicles::{Departed, Driving, Epoch, Owner, Position, Rates, Slot};
 use super::world::WorldId;
 use super::{Shard, Timer};
 
@@ -47,18 +47,20 @@ impl Shard {
             connected_ms: now.unix_ms,
         });
         world.registrations += 1;
+        let departed = world.departed.get(&key).copied();
         // Later than what it replaces, even within one millisecond or when the clock was set back.
-        let before = known.map(|index| world.vehicles.at(index).epoch).max(world.departed.get(&key).copied());
+        let before = known.map(|index| world.vehicles.at(index).epoch).max(departed.map(|departed| departed.epoch));
         let after = before.map_or(0, |epoch| epoch.connected_ms + 1);
         let epoch =
             Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
+        // Neither a takeover nor a new connection fills the buckets.
         let mut driving = Box::new(Driving::new(id));
+        driving.rates = departed.map(|departed| departed.rates).unwrap_or_default();
         let (index, replaced) = match known {
             None => (world.vehicles.insert(key, identity.clone(), epoch, Owner::Here(driving)), None),
             Some(index) => {
                 let vehicle = world.vehicles.at_mut(index);
                 let replaced = vehicle.driving().map(|former| {
-                    // A takeover does not fill the buckets.
                     driving.rates = former.rates;
                     former.conn
                 });
@@ -100,12 +102,13 @@ impl Shard {
         let last_seen = now.unix_ms - (now.mono_ms - conn.heard_ms).min(now.unix_ms);
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
-        let (key, epoch) = (vehicle.key, vehicle.epoch);
+        let rates = vehicle.driving().map(|driving| driving.rates).unwrap_or_default();
+        let (key, departed) = (vehicle.key, Departed { epoch: vehicle.epoch, rates });
         self.out.counters.presence_updates += 1;
         self.mesh.forget(key, vehicle.moved);
         self.remove_vehicle(now, world_id, slot, status, last_seen);
-        self.remember_departure(now, world_id, key, epoch);
-        let what = What::Gone { key, epoch, status, last_seen };
+        self.remember_departure(now, world_id, key, departed);
+        let what = What::Gone { key, departed, status, last_seen };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
     }
 
@@ -141,7 +144,7 @@ impl Shard {
         let vehicle_id = identity.vehicle_id.clone();
         let index = match world.vehicles.by_key(key) {
             // A later registration has ended this one, and has itself ended since: nobody would ever take it back.
-            None if world.departed.get(&key).is_some_and(|departed| *departed >= epoch) => return,
+            None if world.departed.get(&key).is_some_and(|departed| departed.epoch >= epoch) => return,
             None => world.vehicles.insert(key, identity, epoch, Owner::There),
             // The same vehicle registered here at the same time, and later: the other shard gives way.
             Some(index) if world.vehicles.at(index).epoch > epoch => return,
@@ -156,6 +159,8 @@ impl Shard {
                         conn.vehicle = None;
                     }
                     self.out.close_frame(now, driving.conn, CloseReason::Replaced);
+                    let note = Note { world: world_id, what: What::Spent { key, rates: driving.rates } };
+                    self.mesh.tell(epoch.shard, note, &mut self.out.counters);
                 }
                 index
             }
@@ -170,22 +175,39 @@ impl Shard {
     }
 
     /// A vehicle left another shard.
-    pub(super) fn gone(&mut self, now: Now, world_id: WorldId, key: u64, epoch: Epoch, status: Status, last_seen: u64) {
-        self.remember_departure(now, world_id, key, epoch);
+    pub(super) fn gone(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        key: u64,
+        departed: Departed,
+        (status, last_seen): (Status, u64),
+    ) {
+        self.remember_departure(now, world_id, key, departed);
+        self.spent(world_id, key, &departed.rates);
         let world = &mut self.worlds[usize::from(world_id.0)];
         let Some(index) = world.vehicles.by_key(key) else { return };
         // An older registration of a vehicle that has been taken over since says nothing about it.
-        if world.vehicles.at(index).epoch == epoch {
+        if world.vehicles.at(index).epoch == departed.epoch {
             let slot = world.vehicles.slot(index);
             self.remove_vehicle(now, world_id, slot, status, last_seen);
         }
     }
 
-    fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, epoch: Epoch) {
-        let departed = &mut self.worlds[usize::from(world_id.0)].departed;
-        if departed.get(&key).is_none_or(|known| *known < epoch) {
-            departed.insert(key, epoch);
-            self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, epoch));
+    fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, departed: Departed) {
+        let all = &mut self.worlds[usize::from(world_id.0)].departed;
+        if all.get(&key).is_none_or(|known| known.epoch < departed.epoch) {
+            all.insert(key, departed);
+            self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, departed.epoch));
+        }
+    }
+
+    /// A former connection of a vehicle on another shard had emptied its buckets so far.
+    pub(super) fn spent(&mut self, world_id: WorldId, key: u64, rates: &Rates) {
+        let vehicles = &mut self.worlds[usize::from(world_id.0)].vehicles;
+        let Some(index) = vehicles.by_key(key) else { return };
+        if let Some(driving) = vehicles.at_mut(index).driving_mut() {
+            driving.rates.spent(rates);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::config::Bucket;
 
 /// How far a bucket is emptied, as the time at which it will be full again (the generic cell rate algorithm).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level {
     full_at_us: u64,
 }

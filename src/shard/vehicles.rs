@@ -33,6 +33,13 @@ pub struct Epoch {
     pub count: u64,
 }
 
+/// What is remembered of a vehicle that left.
+#[derive(Clone, Copy, Debug)]
+pub struct Departed {
+    pub epoch: Epoch,
+    pub rates: Rates,
+}
+
 /// Who drives a vehicle.
 #[derive(Debug)]
 pub enum Owner {
@@ -84,6 +91,16 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// Of each bucket the emptier one: what one connection of a vehicle has spent, the next one has not.
+    pub fn spent(&mut self, elsewhere: &Rates) {
+        let Rates { location_update, send_message, emergency_alert, signaling, ice_candidate } = elsewhere;
+        self.location_update = self.location_update.max(*location_update);
+        self.send_message = self.send_message.max(*send_message);
+        self.emergency_alert = self.emergency_alert.max(*emergency_alert);
+        self.signaling = self.signaling.max(*signaling);
+        self.ice_candidate = self.ice_candidate.max(*ice_candidate);
+    }
+
     /// The bucket that an event is drawn from, and its setting.
     pub fn bucket(
         &mut self,

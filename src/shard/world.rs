@@ -9,7 +9,7 @@ use crate::geo::{CellIndex, Hysteresis};
 
 use super::log::ByteLog;
 use super::relay::Pending;
-use super::vehicles::{Epoch, Vehicles};
+use super::vehicles::{Departed, Vehicles};
 
 /// A world of this process. Without tenants there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,9 @@ pub struct World {
     pub moved: Vec<u32>,
     /// `connect_request`s without an answer, by (requester, target).
     pub pending: FxHashMap<(u64, u64), Pending>,
-    /// Which registration of a vehicle ended lately. News of an older one may still be on its way.
-    pub departed: FxHashMap<u64, Epoch>,
+    /// Which registration of a vehicle ended lately. News of an older one may still be on its way, and the next one
+    /// does not begin with full buckets.
+    pub departed: FxHashMap<u64, Departed>,
     /// Registrations on this shard so far.
     pub registrations: u64,
     /// Reused by `settle`.

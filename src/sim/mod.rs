@@ -1,7 +1,7 @@
 //! Shards and their clients in one thread, on a simulated clock.
 //!
-//! A second shell around the same cores: it carries out turns as `io` does, but its sockets are byte queues, its mesh is
-//! a list, and time moves only when it is told to. Everything is deterministic, so a failing run can be repeated.
+//! A second shell around the same cores: it carries out turns as `io` does, but its sockets are byte queues, its mesh
+//! is a list, and time moves only when it is told to. Everything is deterministic, so a failing run can be repeated.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};

@@ -177,8 +177,8 @@ impl Header {
             },
             _ => (u64::from(short_len), after_len),
         };
-        // RFC 6455, section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length", and of a
-        // 64-bit length "the most significant bit MUST be 0".
+        // RFC 6455, section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length", and of
+        // a 64-bit length "the most significant bit MUST be 0".
         let len_min = match short_len {
             126 => 126,
             127 => 1 << 16,

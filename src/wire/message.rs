@@ -1,7 +1,7 @@
 //! Frames to messages (RFC 6455, sections 5.4 to 5.6), at whatever split the bytes arrive.
 //!
-//! Most messages lie whole in what was received: those are unmasked where they lie and lent to the caller. Only a message
-//! that does not is copied, piece by piece as it arrives, so an idle connection owns no buffer.
+//! Most messages lie whole in what was received: those are unmasked where they lie and lent to the caller. Only a
+//! message that does not is copied, piece by piece as it arrives, so an idle connection owns no buffer.
 
 use super::frame::{HEADER_BYTES_MAX, Header, Opcode, Role, unmask};
 

@@ -15,8 +15,8 @@
 //! | 30 | u8 | accuracy, semi-major axis | 0.05 m; 254 means 12.7 m and more; 255 unavailable |
 //! | 31 | u8 | msgCnt | 0…127, wraps |
 //!
-//! A frame is a header of 16 bytes (version, kind, record size, flags: u8; count, epoch: u16; base time in Unix ms: u64)
-//! and `count` records. A reader steps by the header's record size, so that records may grow at their end.
+//! A frame is a header of 16 bytes (version, kind, record size, flags: u8; count, epoch: u16; base time in Unix ms:
+//! u64) and `count` records. A reader steps by the header's record size, so that records may grow at their end.
 //!
 //! [`State`] keeps the wire's integers, so nothing is lost between bytes and bytes; [`super::units`] turns them into
 //! what people measure. Every 32 bytes are a state: what is out of range reads as unavailable.

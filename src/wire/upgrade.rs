@@ -136,8 +136,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
     let (path, query) = path_and_query(target);
     let fields = Fields::read(head.headers)?;
 
-    // RFC 9112, section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message
-    // that lacks a Host header field and to any request message that contains more than one".
+    // RFC 9112, section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
+    // message that lacks a Host header field and to any request message that contains more than one".
     if fields.hosts > 1 || fields.hosts == 0 && version == 1 {
         return Err(Refusal::Host);
     }
@@ -307,8 +307,8 @@ pub fn reply(
 ) {
     // Writing to a Vec does not fail.
     let _ = write!(out, "HTTP/1.1 {status} {}\r\nConnection: close\r\n", phrase(status));
-    // RFC 9110, section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of
-    // 1xx (Informational) or 204 (No Content)."
+    // RFC 9110, section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code
+    // of 1xx (Informational) or 204 (No Content)."
     if status != 204 {
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
         field(out, "Content-Type", content_type);

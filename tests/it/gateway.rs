@@ -131,8 +131,8 @@ impl Gateway {
     /// Which registered vehicles are on the same worker.
     ///
     /// `/vehicles` begins with those of the worker that was asked, so as soon as the other one has answered, the place
-    /// where the order was turned around is the border. `None`: one worker has them all, or the same one answered all of
-    /// 64 connections.
+    /// where the order was turned around is the border. `None`: one worker has them all, or the same one answered all
+    /// of 64 connections.
     pub fn halves(&self) -> Option<[Vec<String>; 2]> {
         let list = || -> Vec<String> {
             let listing = self.get("/vehicles").json();

@@ -56,8 +56,8 @@ fn without_io_uring(error: i32) -> Output {
     let mut command = ringroad(&["--listen", "127.0.0.1:0", "--workers", "2"]);
     let forbid = move || {
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: prctl reads its arguments, and `program` and the filter that it points to outlive the call; the kernel
-        // keeps a copy. Without the first call only root may set a filter.
+        // SAFETY: prctl reads its arguments, and `program` and the filter that it points to outlive the call; the
+        // kernel keeps a copy. Without the first call only root may set a filter.
         let done = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
                 && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0

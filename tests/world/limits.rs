@@ -92,6 +92,32 @@ fn two_signals_a_second_from_one_bucket_and_candidates_from_another() {
 }
 
 #[test]
+fn a_new_connection_of_a_vehicle_has_the_buckets_that_the_former_one_emptied() {
+    for shard in ["@0", "@1", "@2"] {
+        for farewell in ["a hangs up", "a leaves 1000", ""] {
+            let script = "set presence.scope = 'none'
+                 shards 3
+                 a@0 registers
+                 a alerts
+                 +1s
+                 FAREWELL
+                 a2@? registers as a
+                 a2< connected, registered a
+                 a2 alerts
+                 a2< error rate_limited retry 9000
+                 a3@1 registers as a
+                 +8999ms
+                 a3 alerts
+                 a3< connected, registered a, error rate_limited retry 1
+                 +1ms
+                 a3 alerts
+                 a3< alert a";
+            check(&script.replace("@?", shard).replace("FAREWELL", farewell));
+        }
+    }
+}
+
+#[test]
 fn the_event_that_was_refused_is_named() {
     let mut play = Play::default();
     play.run("set presence.scope = 'none'\n a registers\n a alerts\n forget\n a alerts");

@@ -6,6 +6,7 @@ mod script;
 
 mod bad_input;
 mod broadcast;
+mod document;
 mod events;
 mod http;
 mod limits;

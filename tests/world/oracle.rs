@@ -1,7 +1,7 @@
 //! Neighbours against a slow exact model, in random worlds.
 //!
-//! The model knows nothing of cells, marks or batches: it computes every distance with [`metres`] after every step. What
-//! holds, and is checked exactly:
+//! The model knows nothing of cells, marks or batches: it computes every distance with [`metres`] after every step.
+//! What holds, and is checked exactly:
 //!
 //! - Who gets which position: every vehicle within the radius of the one that moved, by the places of both at the end
 //!   of the step, exactly once, with its timestamp; across shards as on one.
