@@ -184,6 +184,8 @@ impl DriveArgs {
             recording: self.trace.map(Recording::File),
             speedup: self.speedup,
             radius_m: self.radius,
+            // Two fleets at one gateway must not take each other's vehicles over.
+            prefix: format!("drive{}", std::process::id()),
             ..DriveOptions::default()
         }
     }
