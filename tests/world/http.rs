@@ -256,6 +256,28 @@ fn too_many_listings_at_a_time_are_told_to_come_back() {
 }
 
 #[test]
+fn a_long_listing_may_take_its_time_while_it_is_being_read() {
+    let mut play = Play::default();
+    play.run("set presence.scope = 'none'");
+    for n in 0..2_000 {
+        play.run(&format!("a{n} registers"));
+    }
+    for (bytes, arrives) in [(70_000, true), (1_000, false)] {
+        let client = play.world().open(0);
+        play.world().stall(client, bytes);
+        play.world().send_bytes(client, b"GET /vehicles HTTP/1.1\r\nHost: sim\r\n\r\n");
+        for _ in 0..8 {
+            play.world().advance(1_000);
+            play.world().trickle(client, bytes);
+        }
+        let reply = play.world().reply(client);
+        assert_eq!(reply.ends_with("]}"), arrives, "{} bytes of it by {bytes} a second", reply.len());
+        assert!(reply.len() > 200_000 || !arrives, "{} bytes are no long listing", reply.len());
+        assert!(!play.world().is_held(client), "who has all of it, or does not read, is let go");
+    }
+}
+
+#[test]
 fn a_gateway_that_stops_is_draining() {
     // Whoever had connected before may still ask.
     let mut play = town();
