@@ -166,6 +166,15 @@ fn other_methods_are_not_allowed() {
 }
 
 #[test]
+fn a_plain_request_to_the_endpoint_is_told_to_upgrade() {
+    let (status, headers, body) = ask(&mut Play::default(), 0, "GET /v2v HTTP/1.1");
+    assert_eq!((status, body.as_str()), (426, r#"{"error":"upgrade_required"}"#));
+    assert_eq!(header(&headers, "upgrade"), Some("websocket"));
+    let options: Vec<&str> = headers.iter().filter(|(name, _)| name == "connection").map(|(_, v)| v.as_str()).collect();
+    assert_eq!(options, ["close", "Upgrade"]);
+}
+
+#[test]
 fn any_origin_is_welcome_unless_some_are_named() {
     let mut play = town();
     let (_, headers, _) = ask(&mut play, 0, "GET /vehicles HTTP/1.1\nOrigin: https://any.example");
