@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::keys::{self, Key, Kind};
 use super::{Config, ConfigError, MASK, Problem, Source};
+use crate::wire::json::is_vehicle_id;
 
 /// What an outbox must hold beyond the largest message: a relayed message leaves with a frame header and some fields
 /// more than it came with.
@@ -162,11 +163,6 @@ fn is_origin(text: &str) -> bool {
 fn is_short_id(text: &str) -> bool {
     // Written in one way only, or `7` and `07` would be two entries for one modem.
     text.parse::<u8>().is_ok_and(|id| (1..=254).contains(&id) && id.to_string() == text)
-}
-
-fn is_vehicle_id(text: &str) -> bool {
-    (3..=40).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Bounded inboxes between the workers of one process, and the switch that stops them all. The only file of the shell
-//! with locks and atomics.
+//! with locks and atomics that threads share.
 //!
 //! Each worker has one inbox and one eventfd. A sender takes the lock once per batch of batches, and writes the eventfd
 //! only if the inbox was empty: whoever made it non-empty has woken its owner, or is about to.

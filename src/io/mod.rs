@@ -10,7 +10,7 @@
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants.
 //! - `ring`, `buffers`, `sockets`: the data ring, its receive buffers, and who is on it.
-//! - `mesh`: inboxes between workers; the only file with locks and atomics.
+//! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
 
 mod arrivals;

@@ -49,6 +49,8 @@ pub struct Conn {
     pub positions_unsent: u32,
     /// Bytes of the current send before its first frame boundary.
     pub lead: u32,
+    /// Bytes of the outbox when a closing connection's time was last counted from the start.
+    pub last_bytes: usize,
     /// The vehicle that it drives, once registered.
     pub vehicle: Option<Slot>,
     /// Position in its world's broadcast log up to which it was sent.

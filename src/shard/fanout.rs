@@ -158,8 +158,20 @@ impl Fanout {
         conn.phase = Phase::Closing;
         conn.finishing = true;
         conn.state_due = false;
+        conn.last_bytes = conn.outbox.len();
         Self::enqueue(&mut self.queue, id, conn);
         self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
+    }
+
+    /// The time for closing is over, unless the reader is only slow.
+    pub fn release_if_stuck(&mut self, now: Now, id: ConnId) {
+        match self.conns.find(id) {
+            Some(conn) if conn.blocked && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes => {
+                conn.last_bytes = conn.outbox.len();
+                self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
+            }
+            _ => self.release(id),
+        }
     }
 
     /// Gives a connection up.

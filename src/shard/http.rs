@@ -51,7 +51,8 @@ impl Shard {
                 if found {
                     self.reply(now, id, 200, origin, head_only, &body);
                 } else if path == self.config.server.path {
-                    let headers = [("Upgrade", "websocket".to_owned())];
+                    // RFC 9110, section 7.8: who sends Upgrade "MUST also send an "Upgrade" connection option".
+                    let headers = [("Connection", "Upgrade".to_owned()), ("Upgrade", "websocket".to_owned())];
                     let body = br#"{"error":"upgrade_required"}"#;
                     self.send_reply(now, id, 426, "application/json", &headers, head_only, body);
                 } else {

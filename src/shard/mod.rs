@@ -130,7 +130,7 @@ impl Shard {
                 }
             }
             Timer::Lost(id) => self.lost(now, id),
-            Timer::Release(id) => self.out.release(id),
+            Timer::Release(id) => self.out.release_if_stuck(now, id),
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
             Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
             Timer::Interval(id) => {

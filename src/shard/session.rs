@@ -94,7 +94,7 @@ impl Shard {
         match origin {
             None => true,
             Some(_) if allowed.is_empty() => true,
-            Some(origin) => allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin)),
+            Some(origin) => allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)),
         }
     }
 

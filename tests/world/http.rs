@@ -166,6 +166,15 @@ fn other_methods_are_not_allowed() {
 }
 
 #[test]
+fn a_plain_request_to_the_endpoint_is_told_to_upgrade() {
+    let (status, headers, body) = ask(&mut Play::default(), 0, "GET /v2v HTTP/1.1");
+    assert_eq!((status, body.as_str()), (426, r#"{"error":"upgrade_required"}"#));
+    assert_eq!(header(&headers, "upgrade"), Some("websocket"));
+    let options: Vec<&str> = headers.iter().filter(|(name, _)| name == "connection").map(|(_, v)| v.as_str()).collect();
+    assert_eq!(options, ["close", "Upgrade"]);
+}
+
+#[test]
 fn any_origin_is_welcome_unless_some_are_named() {
     let mut play = town();
     let (_, headers, _) = ask(&mut play, 0, "GET /vehicles HTTP/1.1\nOrigin: https://any.example");
@@ -253,6 +262,28 @@ fn too_many_listings_at_a_time_are_told_to_come_back() {
         play.world().hang_up(client, ringroad::turn::Ended::Eof);
     }
     assert_eq!(get(&mut play, 0, "/vehicles").0, 200);
+}
+
+#[test]
+fn a_long_listing_may_take_its_time_while_it_is_being_read() {
+    let mut play = Play::default();
+    play.run("set presence.scope = 'none'");
+    for n in 0..2_000 {
+        play.run(&format!("a{n} registers"));
+    }
+    for (bytes, arrives) in [(70_000, true), (1_000, false)] {
+        let client = play.world().open(0);
+        play.world().stall(client, bytes);
+        play.world().send_bytes(client, b"GET /vehicles HTTP/1.1\r\nHost: sim\r\n\r\n");
+        for _ in 0..8 {
+            play.world().advance(1_000);
+            play.world().trickle(client, bytes);
+        }
+        let reply = play.world().reply(client);
+        assert_eq!(reply.ends_with("]}"), arrives, "{} bytes of it by {bytes} a second", reply.len());
+        assert!(reply.len() > 200_000 || !arrives, "{} bytes are no long listing", reply.len());
+        assert!(!play.world().is_held(client), "who has all of it, or does not read, is let go");
+    }
 }
 
 #[test]
