@@ -273,9 +273,15 @@ impl World {
         let Some(vehicle) = self.vehicles.find(slot) else { return };
         let place = vehicle.position.map(|position| position.place);
         let Some(driving) = vehicle.driving_mut() else { return };
-        driving.list_pending = false;
         driving.listed_ms = now.mono_ms;
         let conn = driving.conn;
+        // A list is state: a reader that takes nothing gets no queue of them, but the newest once it does.
+        driving.list_pending = out.conns.find(conn).is_some_and(|conn| conn.blocked);
+        if driving.list_pending {
+            let again_ms = self.config.vehicles.nearby_list_ms;
+            out.timers.set(now.mono_ms + again_ms, Timer::List(self.id, slot));
+            return;
+        }
         let Some(place) = place else { return };
         let mut neighbours: Vec<(f64, u32)> = self
             .vehicles

@@ -296,3 +296,27 @@ fn a_flush_of_positions_larger_than_the_bound_on_events_closes_nobody() {
     assert_eq!(only(&heard, "peer").len(), 60);
     assert_eq!(only(&heard, "n0: "), ["n0: \"hello\""]);
 }
+
+#[test]
+fn lists_of_neighbours_do_not_wait_the_newest_comes_when_there_is_room() {
+    let mut play = Play::default();
+    play.run(
+        "set presence.scope = 'none'
+         set vehicles.coalesce_ms = 0
+         set vehicles.flush_ms = 0
+         set vehicles.nearby_interval_ms = 2000
+         a registers; b registers; c registers
+         a at 48 11
+         +1000ms
+         forget
+         a stalls
+         b at 48.001 11
+         +1000ms
+         b at 48.002 11; c at 48.001 11
+         +5000ms
+         a resumes
+         +1000ms",
+    );
+    let heard = play.heard("a");
+    assert_eq!(only(&heard, "list"), ["list(c 111, b 222)"], "{heard:?}");
+}
