@@ -64,8 +64,11 @@ fn known_bauds() -> String {
 enum Device {
     Open(File),
     /// Tried again at this time (`mono_ms`); not known before the pump looked.
+    ///
+    /// Until the polls of the former descriptor have ended it is held, or they would be taken for those of the next.
     Lost {
         reopen_at: Option<u64>,
+        _held: Option<File>,
     },
 }
 
@@ -183,36 +186,41 @@ impl Radio {
         counts.radio_lost += 1;
         counts.radio_bytes_shed += self.pending.len() as u64;
         self.pending.clear();
-        self.device = Device::Lost { reopen_at: None };
+        let device = std::mem::replace(&mut self.device, Device::Lost { reopen_at: None, _held: None });
+        if let Device::Open(device) = device {
+            self.device = Device::Lost { reopen_at: None, _held: Some(device) };
+        }
     }
 
     /// When (`mono_ms`) the pump has to look after a lost device.
     pub(crate) fn reopen_at(&self) -> Option<u64> {
         match self.device {
             Device::Open(_) => None,
-            Device::Lost { reopen_at } => Some(reopen_at.unwrap_or(0)),
+            Device::Lost { reopen_at, .. } => Some(reopen_at.unwrap_or(0)),
         }
     }
 
     /// Tries a lost device again, if it is time.
     pub(crate) fn reopen_if_due(&mut self, now_ms: u64, ring: &mut DataRing) -> io::Result<()> {
-        match self.device {
-            Device::Lost { reopen_at: Some(at) } if now_ms >= at => match open(&self.path, self.baud) {
-                Ok(device) => {
+        let polls = self.polls_readable || self.polls_writable;
+        let Device::Lost { reopen_at, .. } = &mut self.device else { return Ok(()) };
+        match *reopen_at {
+            None => {
+                *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
+                if polls { ring.cancel_radio() } else { Ok(()) }
+            }
+            Some(at) if now_ms < at => Ok(()),
+            Some(_) => match if polls { None } else { open(&self.path, self.baud).ok() } {
+                Some(device) => {
                     tracing::info!(path = %self.path.display(), "the radio device is back");
                     self.device = Device::Open(device);
                     self.listen(ring)
                 }
-                Err(_) => {
-                    self.device = Device::Lost { reopen_at: Some(now_ms + limits::RADIO_REOPEN_MS) };
+                None => {
+                    *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
                     Ok(())
                 }
             },
-            Device::Lost { reopen_at: None } => {
-                self.device = Device::Lost { reopen_at: Some(now_ms + limits::RADIO_REOPEN_MS) };
-                Ok(())
-            }
-            _ => Ok(()),
         }
     }
 }

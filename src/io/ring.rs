@@ -213,6 +213,12 @@ impl DataRing {
         self.cancel(Op::Accept, NOBODY)
     }
 
+    /// Asks both polls of the radio to end, whichever of them runs.
+    pub(crate) fn cancel_radio(&mut self) -> io::Result<()> {
+        self.cancel(Op::RadioReadable, NOBODY)?;
+        self.cancel(Op::RadioWritable, NOBODY)
+    }
+
     /// Asks everything to end.
     pub(crate) fn cancel_everything(&mut self) -> io::Result<()> {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::ttyname;
 use ringroad::io::counters::ShellCounters;
 use ringroad::io::radio::Radio;
@@ -102,6 +103,38 @@ fn the_radio_is_heard_and_answered_and_its_loss_is_survived() {
     drop(pty.slave);
     drop(line);
     until("the loss is noticed", || counters().radio_lost == 1);
+    running.stop();
+    running.join().unwrap();
+}
+
+#[test]
+fn a_radio_that_comes_back_is_heard_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("modem");
+    let attach = || {
+        let pty = openpty(None, None).unwrap();
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(ttyname(&pty.slave).unwrap(), &path).unwrap();
+        pty
+    };
+    let first = attach();
+    let radio = Radio::open(&path, 57_600).unwrap();
+    let seen = Arc::<Mutex<ShellCounters>>::default();
+    let view = seen.clone();
+    let options = Options { listen: None, radio: Some(radio), ..options() };
+    let running = start(options, move |_| Modem { seen: view.clone(), ..Modem::default() }).unwrap();
+    drop(first);
+    until("the loss is noticed", || seen.lock().unwrap().radio_lost == 1);
+
+    let second = attach();
+    // A line that nobody has opened yet echoes what is written to it.
+    let echoes = || tcgetattr(&second.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
+    until("the radio is back", || !echoes());
+    let mut line = File::from(second.master);
+    line.write_all(b"3\n").unwrap();
+    let mut back = [0; 3];
+    line.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"rrr");
     running.stop();
     running.join().unwrap();
 }
