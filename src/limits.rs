@@ -48,7 +48,10 @@ pub const MESH_RETRY_MS: u64 = 1;
 /// younger than this, and no bucket takes longer to fill unless an operator says so.
 pub const DEPARTED_MS: u64 = 10_000;
 
-/// HTTP listings that one shard gathers at a time.
+/// Bytes of event text in them. Events of one client are bounded by its rate limits; these are everyone's together.
+pub const MESH_NOTES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// HTTP listings that one shard gathers at a time; twice as many if they are metrics.
 pub const LISTINGS_MAX: usize = 16;
 
 /// How long a listing waits for the other shards.

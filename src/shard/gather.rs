@@ -62,7 +62,9 @@ impl Shard {
         head_only: bool,
         headers: Vec<(&'static str, String)>,
     ) {
-        if self.gatherings.conns.len() >= limits::LISTINGS_MAX {
+        // Who asks for long listings must not keep the operator from the metrics.
+        let most = if listing == Listing::Metrics { 2 * limits::LISTINGS_MAX } else { limits::LISTINGS_MAX };
+        if self.gatherings.conns.len() >= most {
             self.out.counters.shed.increment(ShedReason::Listing);
             let headers = [("Retry-After", "1".to_owned())];
             self.send_reply(now, id, 503, "application/json", &headers, head_only, br#"{"error":"busy"}"#);

@@ -105,6 +105,8 @@ pub struct Batch {
 struct Outgoing {
     to: ShardId,
     notes: Vec<Note>,
+    /// Event text in the notes.
+    bytes: usize,
     /// The newest states that it has not been sent. Not empty only while its inbox is full.
     kept: FxHashMap<u64, StateNote>,
     /// Its inbox was full, and the time to try again has not come.
@@ -125,7 +127,7 @@ impl Mesh {
         Mesh {
             shard,
             peers: peers
-                .map(|to| Outgoing { to, notes: Vec::new(), kept: FxHashMap::default(), full: false })
+                .map(|to| Outgoing { to, notes: Vec::new(), bytes: 0, kept: FxHashMap::default(), full: false })
                 .collect(),
             states: Vec::new(),
         }
@@ -171,6 +173,7 @@ impl Mesh {
     pub fn refused(&mut self, to: ShardId, batch: Batch, counters: &mut Counters) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.to == to) else { return };
         peer.full = true;
+        peer.bytes = batch.notes.iter().map(Note::text_bytes).sum();
         let newer = std::mem::replace(&mut peer.notes, batch.notes);
         for note in newer {
             peer.push(note, counters);
@@ -203,6 +206,7 @@ impl Mesh {
             };
             if !peer.notes.is_empty() || !states.is_empty() {
                 counters.mesh_batches += 1;
+                peer.bytes = 0;
                 mail.push((peer.to, Batch { notes: std::mem::take(&mut peer.notes), states }));
             }
         }
@@ -222,11 +226,23 @@ impl StateNote {
     }
 }
 
+impl Note {
+    fn text_bytes(&self) -> usize {
+        match &self.what {
+            What::Publish { text } => text.len(),
+            What::Deliver(deliver) => deliver.text.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Outgoing {
     fn push(&mut self, note: Note, counters: &mut Counters) {
         // Who is where must not be lost: nothing would ever set it right. These are as many as connections come and go.
         let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. });
-        if is_lasting || self.notes.len() < limits::MESH_NOTES_MAX {
+        let bytes = self.bytes + note.text_bytes();
+        if is_lasting || (self.notes.len() < limits::MESH_NOTES_MAX && bytes <= limits::MESH_NOTES_BYTES_MAX) {
+            self.bytes = bytes;
             self.notes.push(note);
         } else {
             counters.shed.increment(ShedReason::MeshBacklog);

@@ -422,8 +422,18 @@ fn relay<'i>(kind: EventKind, data: Value<'_, 'i>, unix_ms: u64) -> Result<Comma
     // There is a member, the recipient's id, so there is a comma.
     json.pop();
     json.push(b'}');
-    Ok(Command::Relay(Relay { sender, recipient, data: json }))
+    match kind {
+        EventKind::IceCandidate if json.len() > ICE_CANDIDATE_BYTES_MAX => Err("data must be at most 4096 bytes"),
+        _ if json.len() > RELAY_BYTES_MAX => Err("data must be at most 32768 bytes"),
+        _ => Ok(Command::Relay(Relay { sender, recipient, data: json })),
+    }
 }
+
+/// What one vehicle may send another in one event. Session descriptions of browsers stay under 20 KiB.
+const RELAY_BYTES_MAX: usize = 32 * 1024;
+
+/// A candidate is a line of text. They come in bursts, so nobody's outbox may be filled with them.
+const ICE_CANDIDATE_BYTES_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -441,6 +451,18 @@ mod tests {
 
     fn location(fields: &str) -> String {
         verdict(&format!(r#"{{"event":"location_update","data":{{"vehicleId":"veh-1",{fields}}}}}"#))
+    }
+
+    #[test]
+    fn what_is_relayed_has_a_bound() {
+        let relayed = |event: &str, n: usize| {
+            let sdp = "x".repeat(n);
+            verdict(&format!(r#"{{"event":"{event}","data":{{"targetId":"abc","sdp":"{sdp}"}}}}"#))
+        };
+        assert_eq!(relayed("webrtc_offer", 32_700), "ok webrtc_offer");
+        assert_eq!(relayed("webrtc_offer", 32_768), "validation_error");
+        assert_eq!(relayed("ice_candidate", 4_000), "ok ice_candidate");
+        assert_eq!(relayed("ice_candidate", 4_096), "validation_error");
     }
 
     #[test]
