@@ -211,6 +211,9 @@ impl<P: FnMut(&Report)> Fleet<P> {
     fn broken(&mut self, now: Now, conn: ConnId, broken: Broken) {
         let Some(client) = take_client(&mut self.clients, conn) else { return };
         self.released.push(conn);
+        if client.stage == Stage::Closing {
+            return;
+        }
         self.count_end(&broken.to_string());
         self.lost(now, client.vehicle, client.stage);
     }
@@ -220,7 +223,10 @@ impl<P: FnMut(&Report)> Fleet<P> {
             // The shell has forgotten it already.
             self.connecting = self.connecting.saturating_sub(1);
             self.retry_at_ms = Some(now.mono_ms + CONNECT_RETRY_MS);
-            self.count_end("connection failed");
+            // Once we leave, the shell gives up by itself what was still being connected.
+            if self.report.phase < Phase::Closing {
+                self.count_end("connection failed");
+            }
             return;
         }
         let Some(client) = take_client(&mut self.clients, conn) else { return };

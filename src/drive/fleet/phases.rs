@@ -81,6 +81,8 @@ impl<P: FnMut(&Report)> Fleet<P> {
         for seat in &mut self.clients {
             match seat {
                 Some(client) if matches!(client.stage, Stage::Registering | Stage::Registered) => {
+                    // Stopped early, accounts are still open. From here on it is owed nothing.
+                    self.ledger.left(client.vehicle, now.mono_ms);
                     client.say_goodbye(1000);
                     client.stage = Stage::Closing;
                     if !mem::replace(&mut client.queued, true) {
