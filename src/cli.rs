@@ -1,6 +1,7 @@
 //! The command line: what may be asked, and how answers and failures are told.
 //!
-//! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration).
+//! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration). A drive is
+//! done whatever its ratio, unless no vehicle could register or none was left at its end.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write as _};

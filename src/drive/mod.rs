@@ -179,6 +179,14 @@ pub enum DriveError {
     Nobody(Box<Report>),
 }
 
+impl DriveError {
+    /// Whether what was asked for cannot be, whatever the gateway does.
+    pub fn is_misuse(&self) -> bool {
+        use TargetError::{Authority, Scheme, Tls};
+        matches!(self, Self::Option { .. } | Self::Trace { .. } | Self::Target(Tls | Scheme(_) | Authority(_)))
+    }
+}
+
 fn reasons(report: &Report) -> String {
     let all = report.errors.iter().chain(&report.closes).map(|(why, count)| format!("{why}: {count}"));
     let all = all.collect::<Vec<_>>().join(", ");

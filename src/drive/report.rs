@@ -43,6 +43,8 @@ pub struct Report {
     pub vehicles: u32,
     /// How many of them have registered.
     pub registered: u32,
+    /// Not one was left when driving ended: there was nobody to miss anything.
+    pub deserted: bool,
     /// How long they have driven, ms.
     pub driven_ms: u64,
     /// How long they are to drive, ms.

@@ -36,6 +36,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
                     self.tick(now);
                     self.report.driven_ms = waited_ms.min(self.plan.drive_ms);
                     if self.report.driven_ms == self.plan.drive_ms || self.live + self.registering == 0 {
+                        self.report.deserted = self.live == 0;
                         self.enter(now, Phase::Settling);
                     }
                 }

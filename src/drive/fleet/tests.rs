@@ -385,7 +385,7 @@ fn refusals_and_losses_have_their_names() {
         ..Faults::default()
     };
     let report = run(plan(30, 5, 4_000), faults).report();
-    assert_eq!((report.phase, report.registered), (Phase::Done, 29));
+    assert_eq!((report.phase, report.registered, report.deserted), (Phase::Done, 29, false));
     assert_eq!(report.errors, BTreeMap::from([("auth_failed".to_string(), 1)]));
     let closes: Vec<(&str, u64)> = report.closes.iter().map(|(why, count)| (why.as_str(), *count)).collect();
     assert_eq!(closes, [("4003 auth_failed", 1), ("4008 slow", 1), ("connection failed", 3), ("reset", 1)]);
@@ -408,6 +408,17 @@ fn a_gateway_that_is_not_there_is_given_up() {
     let world = run(plan(10, 1, 60_000), Faults { connects_fail: u32::MAX, ..Faults::default() });
     assert_eq!((world.report().registered, world.report().phase), (0, Phase::Done));
     assert!(world.now.mono_ms < 1_000 + JOINING_STALLED_MS + CLOSING_MS_MAX + 1_000);
+}
+
+#[test]
+fn a_drive_that_nobody_is_left_in_ends_and_says_so() {
+    let faults =
+        Faults { closes: Some((3_000, "drive-00000")), resets: Some((3_500, "drive-00001")), ..Faults::default() };
+    let world = run(plan(2, 5, 60_000), faults);
+    let report = world.report();
+    assert_eq!((report.phase, report.registered, report.deserted), (Phase::Done, 2, true));
+    assert_eq!((report.tally.missing(), report.closes.len()), (0, 2), "{report}");
+    assert!(world.now.mono_ms < 10_000);
 }
 
 #[test]
