@@ -166,6 +166,8 @@ impl Radio {
         while !self.pending.is_empty() && !self.polls_writable {
             let Device::Open(device) = &mut self.device else { break };
             match device.write(self.pending.as_slices().0) {
+                // A driver that takes nothing and does not say why would be asked for ever.
+                Ok(0) => self.lose(&ErrorKind::WriteZero.into(), counts),
                 Ok(len) => {
                     counts.radio_written_bytes += len as u64;
                     self.pending.drain(..len);
