@@ -182,8 +182,11 @@ pub enum DriveError {
 impl DriveError {
     /// Whether what was asked for cannot be, whatever the gateway does.
     pub fn is_misuse(&self) -> bool {
-        use TargetError::{Authority, Scheme, Tls};
-        matches!(self, Self::Option { .. } | Self::Trace { .. } | Self::Target(Tls | Scheme(_) | Authority(_)))
+        use TargetError::{Authority, Path, Scheme, Tls};
+        matches!(
+            self,
+            Self::Option { .. } | Self::Trace { .. } | Self::Target(Tls | Scheme(_) | Authority(_) | Path(_))
+        )
     }
 }
 
