@@ -212,13 +212,18 @@ impl Radio {
                 if polls { ring.cancel_radio() } else { Ok(()) }
             }
             Some(at) if now_ms < at => Ok(()),
-            Some(_) => match if polls { None } else { open(&self.path, self.baud).ok() } {
-                Some(device) => {
+            // The cancel may have met a poll on its way from one of the kernel's lists to another.
+            Some(_) if polls => {
+                *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
+                ring.cancel_radio()
+            }
+            Some(_) => match open(&self.path, self.baud) {
+                Ok(device) => {
                     tracing::info!(path = %self.path.display(), "the radio device is back");
                     self.device = Device::Open(device);
                     self.listen(ring)
                 }
-                None => {
+                Err(_) => {
                     *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
                     Ok(())
                 }
