@@ -58,7 +58,7 @@ fn a_drive_whose_gateway_goes_away_fails_and_still_shows_its_table() {
     (config.server.listen, config.server.workers) = (([127, 0, 0, 1], 0).into(), 1);
     let gateway = ringroad::gateway::serve(config).expect("a gateway");
     let url = format!("ws://{}/v2v", gateway.addr().expect("it listens"));
-    let drive = ringroad(&["drive", &url, "--vehicles", "20", "--seconds", "600"], &[])
+    let mut drive = ringroad(&["drive", &url, "--vehicles", "20", "--seconds", "600"], &[])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -71,6 +71,7 @@ fn a_drive_whose_gateway_goes_away_fails_and_still_shows_its_table() {
         reply
     };
     while !listed().contains("-00019") {
+        assert_eq!(drive.try_wait().expect("a child"), None, "it drives");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     gateway.stop();
