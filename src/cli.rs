@@ -1,10 +1,11 @@
 //! The command line: what may be asked, and how answers and failures are told.
 //!
-//! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration).
+//! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration). A drive is
+//! done whatever its ratio, unless no vehicle could register or none was left at its end.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -194,14 +195,14 @@ impl DriveArgs {
 impl DemoArgs {
     /// A drive of the bundled recording against our own gateway.
     pub fn options(self, config: &Config, addr: SocketAddr, recording: &'static [u8]) -> DriveOptions {
-        let host = match addr.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
+        let mut addr = addr;
+        match addr.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
         DriveOptions {
-            url: format!("ws://{host}:{}{}", addr.port(), config.server.path),
+            url: format!("ws://{addr}{}", config.server.path),
             hz: self.hz,
             seconds: self.seconds,
             recording: Some(Recording::Bundled(recording)),
@@ -405,6 +406,20 @@ mod tests {
         let line = parse("ringroad --workers 3 --listen 127.0.0.1:9 --set server.workers=5").expect("serve");
         assert!(line.asked.is_none());
         assert_eq!(line.serve.sets(), ["server.workers=5", "server.listen=127.0.0.1:9", "server.workers=3"]);
+    }
+
+    #[test]
+    fn the_demo_drives_to_where_its_gateway_listens() {
+        for (listening_on, url) in [
+            ("0.0.0.0:3002", "ws://127.0.0.1:3002/v2v"),
+            ("[::]:3002", "ws://[::1]:3002/v2v"),
+            ("10.0.0.7:9", "ws://10.0.0.7:9/v2v"),
+            ("[fe80::1%2]:9", "ws://[fe80::1%2]:9/v2v"),
+        ] {
+            let Some(Asked::Demo(args)) = parse("ringroad demo").expect("demo").asked else { panic!("not demo") };
+            let options = args.options(&Config::default(), listening_on.parse().expect("an address"), &[]);
+            assert_eq!(options.url, url);
+        }
     }
 
     #[test]

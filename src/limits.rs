@@ -31,8 +31,8 @@ pub const CONTROL_RESERVE_BYTES: usize = 4 * 1024;
 /// How long a closing connection may take to take its last bytes and to close its own side.
 pub const CLOSE_MS_MAX: u64 = 2_000;
 
-/// A closing connection that has taken this much of its last bytes in that time is given it again: the listing of a large
-/// fleet over a thin line.
+/// A closing connection that has taken this much of its last bytes in that time is given it again: the listing of a
+/// large fleet over a thin line.
 pub const CLOSE_BYTES_MIN: usize = 64 * 1024;
 
 /// `connect_request`s of one shard that wait for their answer.

@@ -53,7 +53,7 @@ fn drive(args: DriveArgs) -> Result<(), Failure> {
     let mut line = cli::ProgressLine::default();
     let driven = run_fleet(args.options(), &signals, |report| line.show(report));
     drop(line);
-    cli::say(&driven?.to_string())
+    tell(&driven?)
 }
 
 /// Runs a gateway and the bundled city trace against it.
@@ -69,7 +69,13 @@ fn demo(args: DemoArgs) -> Result<(), Failure> {
     drop(table);
     running.stop();
     running.join().map_err(runtime)?;
-    cli::say(&driven?.to_string())
+    tell(&driven?)
+}
+
+/// The table. What did not come is a result; that nobody was left to get it is a failure.
+fn tell(report: &Report) -> Result<(), Failure> {
+    cli::say(&report.to_string())?;
+    if report.deserted { Err(runtime("every vehicle was lost before the drive was over")) } else { Ok(()) }
 }
 
 /// Drives to the end, or until a signal asks for an early goodbye.
@@ -82,5 +88,5 @@ fn run_fleet(
         show(report);
         if signals.has_come() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    report.map_err(runtime)
+    report.map_err(|error| if error.is_misuse() { Failure::Usage(error.to_string()) } else { runtime(error) })
 }

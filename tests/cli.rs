@@ -1,5 +1,7 @@
 //! The binary from outside: exit codes, what goes to which stream, and pipes that close early.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
 fn ringroad(args: &[&str], env: &[(&str, &str)]) -> Command {
@@ -34,6 +36,10 @@ fn exit_codes_and_streams() {
         (&["config", "--check"], &[("REDIS_URL", "redis://x")], 0, "valid", "REDIS_URL is ignored"),
         (&["config", "--check"], &[("REDIS_URL", "redis://x"), ("RINGROAD_LOG", "error")], 0, "valid", ""),
         (&["config", "--check"], &[("RUST_LOG", "a=b=c")], 2, "", "RUST_LOG"),
+        (&["drive", "wss://localhost"], &[], 2, "", "no TLS"),
+        (&["drive", "ws://localhost", "--hz", "1000"], &[], 2, "", "hz is 1000"),
+        (&["drive", "ws://localhost", "--trace", "/nonexistent.csv"], &[], 2, "", "/nonexistent.csv: No such file"),
+        (&["drive", "ws://127.0.0.1:1"], &[], 1, "", "cannot connect to 127.0.0.1:1"),
         (&["serve", "--set", "auth.required=true"], &[], 2, "", "V2V_JWT_SECRET"),
     ];
     for (args, env, code, stdout, stderr) in cases {
@@ -44,6 +50,36 @@ fn exit_codes_and_streams() {
         assert_eq!(out.is_empty(), stdout.is_empty(), "{args:?} {env:?}\n{out}");
         assert_eq!(err.is_empty(), stderr.is_empty(), "{args:?} {env:?}\n{err}");
     }
+}
+
+#[test]
+fn a_drive_whose_gateway_goes_away_fails_and_still_shows_its_table() {
+    let mut config = ringroad::config::Config::default();
+    (config.server.listen, config.server.workers) = (([127, 0, 0, 1], 0).into(), 1);
+    let gateway = ringroad::gateway::serve(config).expect("a gateway");
+    let url = format!("ws://{}/v2v", gateway.addr().expect("it listens"));
+    let mut drive = ringroad(&["drive", &url, "--vehicles", "20", "--seconds", "600"], &[])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let listed = || {
+        let mut stream = TcpStream::connect(gateway.addr().expect("it listens")).expect("a connection");
+        stream.write_all(b"GET /vehicles HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    };
+    while !listed().contains("-00019") {
+        assert_eq!(drive.try_wait().expect("a child"), None, "it drives");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    gateway.stop();
+    let output = drive.wait_with_output().expect("it ends");
+    gateway.join().expect("a proper end");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(out.contains("  lost: 1001") && err.contains("every vehicle was lost"), "{out}---\n{err}");
 }
 
 #[test]

@@ -124,6 +124,13 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
                 .to_owned(),
         );
     }
+    if config.auth.secret == MASK {
+        // A printed configuration that is loaded again; everyone knows this secret.
+        refuse(
+            ["auth.secret", "auth.secret"],
+            format!("`auth.secret` is {MASK}, which `ringroad config` prints in the place of a secret; set the secret"),
+        );
+    }
     problems
 }
 
@@ -257,6 +264,7 @@ mod tests {
             (|c| c.vehicles.heartbeat_timeout_ms = 25_000, "vehicles.heartbeat_timeout_ms", "vehicles.ping_ms"),
             (|c| c.limits.outbox_bytes_max = 65_536, "limits.outbox_bytes_max", "limits.message_bytes_max"),
             (|c| c.auth.required = true, "auth.required", "V2V_JWT_SECRET"),
+            (|c| c.auth.secret = MASK.to_owned(), "auth.secret", "`ringroad config` prints"),
         ];
         for (change, first, second) in cases {
             let mut config = Config::default();

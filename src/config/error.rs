@@ -53,7 +53,7 @@ pub enum Problem {
     /// `--set` without `=`.
     #[error("--set {text}: expected section.key=value")]
     Malformed {
-        /// What was given.
+        /// What was given, as far as it looks like a key.
         text: String,
     },
     /// No such key.

@@ -159,7 +159,13 @@ impl Layers {
                     let path = path.trim();
                     self.lay_text(path, text.trim(), Source::Set(path.to_owned()));
                 }
-                _ => self.problems.push(Problem::Malformed { text: set.clone() }),
+                // What follows the key may be a secret.
+                _ => {
+                    let of_key = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                    let key: String = set.chars().take_while(of_key).collect();
+                    let rest = if key.len() < set.len() { "…" } else { "" };
+                    self.problems.push(Problem::Malformed { text: key + rest });
+                }
             }
         }
     }

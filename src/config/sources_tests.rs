@@ -135,7 +135,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ("", &["RINGROAD_SERVER=1"], &[], &["RINGROAD_SERVER: unknown key `server`"]),
         ("", &[], &["vehicles.radius_m=1"], &["--set vehicles.radius_m: unknown key", "`vehicles.nearby_radius_m`"]),
         ("", &[], &["server.workers"], &["--set server.workers: expected section.key=value"]),
-        ("", &[], &["=1"], &["--set =1: expected"]),
+        ("", &[], &["=1"], &["--set …: expected"]),
         (
             "[server]\nworkers = 'four'\n",
             &[],
@@ -230,6 +230,19 @@ fn secrets_stay_out_of_errors() {
         load_all("", &["V2V_JWT_SECRET=hunter2"], &["auth.secret=[1]", "auth.required=hunter", "auth.secrets=hunter2"])
             .expect_err("three problems");
     assert!(!error.contains("hunter2"), "{error}");
+    let error = load_all("", &[], &["auth.secret:hunter2", "auth.secret hunter2", "=hunter2"]).expect_err("no keys");
+    assert!(error.contains("--set auth.secret…: expected") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_masked_secret_is_no_secret() {
+    let mut config = Config::default();
+    config.auth.secret = "a secret that is long enough to be one".into();
+    let printed = to_toml_commented(&crate::config::masked(&config));
+    let error = load_all(&printed, &[], &["auth.required=true"]).expect_err("everyone knows the mask");
+    assert!(error.contains("`auth.secret` is ********, which `ringroad config` prints"), "{error}");
+    let all = load_all(&printed, &["V2V_JWT_SECRET=a secret that is long enough to be one"], &[]).expect("usable");
+    assert_eq!(all.config, config);
 }
 
 #[test]

@@ -169,8 +169,8 @@ impl<P: FnMut(&Report)> Fleet<P> {
             Heard::PeerLocation { sender: None, .. } => report.strangers += 1,
             Heard::Registered if *stage == Stage::Registering => *stage = Stage::Registered,
             Heard::Registered | Heard::Other => {}
-            Heard::Error { code } => *report.errors.entry(code).or_default() += 1,
-            Heard::Nonsense => *report.errors.entry("(not an event)".into()).or_default() += 1,
+            Heard::Error { code } => report.count_error(&code),
+            Heard::Nonsense => report.count_error("(not an event)"),
         });
         let said = !client.pending.is_empty();
         if before == Stage::Registering && client.stage == Stage::Registered {
@@ -201,7 +201,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 // RFC 6455, section 7.4.1: 1005 "MUST NOT be set as a status code in a Close control frame".
                 client.say_goodbye(if code == 1005 { 1000 } else { code });
                 let vehicle = client.vehicle;
-                self.count_end(&format!("{code} {reason}"));
+                self.report.count_close(&format!("{code} {reason}"));
                 self.lost(now, vehicle, before);
             }
         }
@@ -211,7 +211,10 @@ impl<P: FnMut(&Report)> Fleet<P> {
     fn broken(&mut self, now: Now, conn: ConnId, broken: Broken) {
         let Some(client) = take_client(&mut self.clients, conn) else { return };
         self.released.push(conn);
-        self.count_end(&broken.to_string());
+        if client.stage == Stage::Closing {
+            return;
+        }
+        self.report.count_close(&broken.to_string());
         self.lost(now, client.vehicle, client.stage);
     }
 
@@ -220,7 +223,10 @@ impl<P: FnMut(&Report)> Fleet<P> {
             // The shell has forgotten it already.
             self.connecting = self.connecting.saturating_sub(1);
             self.retry_at_ms = Some(now.mono_ms + CONNECT_RETRY_MS);
-            self.count_end("connection failed");
+            // Once we leave, the shell gives up by itself what was still being connected.
+            if self.report.phase < Phase::Closing {
+                self.report.count_close("connection failed");
+            }
             return;
         }
         let Some(client) = take_client(&mut self.clients, conn) else { return };
@@ -228,7 +234,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
         if matches!(client.stage, Stage::Closing | Stage::Closed) {
             return;
         }
-        self.count_end(if how == Ended::Eof { "without a close frame" } else { "reset" });
+        self.report.count_close(if how == Ended::Eof { "without a close frame" } else { "reset" });
         self.lost(now, client.vehicle, client.stage);
     }
 
@@ -242,10 +248,6 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 self.ledger.left(vehicle, now.mono_ms);
             }
         }
-    }
-
-    fn count_end(&mut self, why: &str) {
-        *self.report.closes.entry(why.trim_end().to_string()).or_default() += 1;
     }
 
     fn queue(&mut self, conn: ConnId) {

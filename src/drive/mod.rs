@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::geo::Place;
 use crate::io;
@@ -179,6 +179,17 @@ pub enum DriveError {
     Nobody(Box<Report>),
 }
 
+impl DriveError {
+    /// Whether what was asked for cannot be, whatever the gateway does.
+    pub fn is_misuse(&self) -> bool {
+        use TargetError::{Authority, Path, Scheme, Tls};
+        matches!(
+            self,
+            Self::Option { .. } | Self::Trace { .. } | Self::Target(Tls | Scheme(_) | Authority(_) | Path(_))
+        )
+    }
+}
+
 fn reasons(report: &Report) -> String {
     let all = report.errors.iter().chain(&report.closes).map(|(why, count)| format!("{why}: {count}"));
     let all = all.collect::<Vec<_>>().join(", ");
@@ -193,7 +204,7 @@ fn reasons(report: &Report) -> String {
 pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report) -> ControlFlow<()>) -> Result<Report, DriveError> {
     let target = Target::parse(&options.url)?;
     let plan = plan(&options, &target)?;
-    raise_descriptor_limit(plan.roster.len())?;
+    check_descriptor_limit(plan.roster.len())?;
     let shell = io::Options {
         workers: 1,
         target: Some(target.resolve()?),
@@ -276,17 +287,13 @@ fn open(recording: &Recording, vehicles: Option<u32>) -> Result<Trace, DriveErro
     Ok(trace)
 }
 
-/// Takes as many file descriptors as the connections need, if the hard limit allows it.
-fn raise_descriptor_limit(vehicles: u32) -> Result<(), DriveError> {
-    let needed = vehicles as u64 + DESCRIPTORS_BESIDE;
-    // Where the limit cannot be asked for, connections will tell.
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    if soft >= needed {
-        return Ok(());
-    }
-    match setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard) {
-        Ok(()) if needed <= hard => Ok(()),
-        _ => Err(DriveError::Descriptors { vehicles, needed, limit: hard }),
+/// Whether the connections may have the descriptors that they need. The shell takes all that the hard limit grants.
+fn check_descriptor_limit(vehicles: u32) -> Result<(), DriveError> {
+    let needed = u64::from(vehicles) + DESCRIPTORS_BESIDE;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((_, limit)) if limit < needed => Err(DriveError::Descriptors { vehicles, needed, limit }),
+        // Where the limit cannot be asked for, connections will tell.
+        _ => Ok(()),
     }
 }
 

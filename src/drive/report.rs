@@ -9,6 +9,15 @@ use super::trace::Dirt;
 /// Cells of the progress bar.
 const BAR: usize = 24;
 
+/// Codes and reasons that are counted each by itself. They are the gateway's words, and it may have as many as it likes.
+const NAMES_MAX: usize = 32;
+
+/// Characters of one; a close frame has room for 123 bytes.
+const NAME_CHARS_MAX: usize = 123;
+
+/// What counts all the others.
+const OTHERS: &str = "(others)";
+
 /// How far a drive has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -34,6 +43,8 @@ pub struct Report {
     pub vehicles: u32,
     /// How many of them have registered.
     pub registered: u32,
+    /// Not one was left when driving ended: there was nobody to miss anything.
+    pub deserted: bool,
     /// How long they have driven, ms.
     pub driven_ms: u64,
     /// How long they are to drive, ms.
@@ -88,6 +99,16 @@ impl Report {
     /// Of what was owed, the share that came. Not rounded up: 1.0000 is everything.
     pub fn ratio(&self) -> String {
         format!("{:.4}", (self.tally.ratio() * 1e4).floor() / 1e4)
+    }
+
+    /// One more `error` event.
+    pub fn count_error(&mut self, code: &str) {
+        count(&mut self.errors, code);
+    }
+
+    /// One more connection that ended or could not be made.
+    pub fn count_close(&mut self, why: &str) {
+        count(&mut self.closes, why);
     }
 
     /// Per second of driving.
@@ -147,6 +168,14 @@ impl fmt::Display for Report {
     }
 }
 
+/// One more of a name that came from elsewhere: bounded, and fit for a terminal.
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let name: String = name.trim_end().chars().take(NAME_CHARS_MAX).map(shown).collect();
+    let is_counted = counts.len() < NAMES_MAX || counts.contains_key(&name);
+    *counts.entry(if is_counted { name } else { OTHERS.into() }).or_default() += 1;
+}
+
 /// With a comma at each thousand.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -192,6 +221,19 @@ mod tests {
     #[test]
     fn thousands() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn names_from_elsewhere_are_bounded_and_printable() {
+        let mut report = Report::default();
+        (0..1_000).for_each(|n| report.count_error(&format!("code {n}")));
+        report.count_error("code 3");
+        report.count_close(&format!("4000 \x1b[2J\n{}", "x".repeat(500)));
+        report.count_close("4001 ");
+        assert_eq!((report.errors.len(), report.errors.values().sum::<u64>()), (NAMES_MAX + 1, 1_001));
+        assert_eq!((report.errors["code 3"], report.errors[OTHERS]), (2, 968));
+        assert_eq!(report.closes["4001"], 1);
+        assert!(report.closes.keys().all(|name| !name.contains(char::is_control) && name.chars().count() <= 123));
     }
 
     #[test]

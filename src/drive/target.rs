@@ -39,6 +39,9 @@ pub enum TargetError {
     /// Not a host and a port.
     #[error("{0:?} is not a host and port")]
     Authority(String),
+    /// Not what a request line can hold.
+    #[error("{0:?} is not a path: blanks and what is not ASCII have to be percent-encoded")]
+    Path(String),
     /// The name has no address.
     #[error("cannot resolve {name}: {source}")]
     Resolve {
@@ -89,6 +92,10 @@ impl Target {
             query if query.starts_with('?') => format!("{PATH}{query}"),
             path => path.to_string(),
         };
+        // A blank would end it in the middle of the request line.
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TargetError::Path(path));
+        }
         Ok(Target { name: name.into(), port, host: authority.into(), path })
     }
 
@@ -136,6 +143,9 @@ mod tests {
         for url in ["ws://", "ws://:3002", "ws://a:b", "ws://a:0", "ws://a:65536", "ws://[::1", "ws://me@a", "ws://a b"]
         {
             assert!(error(url).ends_with("is not a host and port"), "{url}");
+        }
+        for url in ["ws://a/b c", "ws://a/b\r\nX: y", "ws://a/straße", "ws://a?b c"] {
+            assert!(error(url).contains("is not a path"), "{url}");
         }
     }
 

@@ -22,7 +22,13 @@ impl<C: Core> Pump<C> {
             Some(Op::CancelRecv) => self.missed(conn, Op::Recv, RECV, completion.result),
             Some(Op::CancelWritable) => self.missed(conn, Op::Writable, BLOCKED, completion.result),
             Some(Op::CancelConnect) => self.missed(conn, Op::Connect, CONNECTING, completion.result),
-            Some(Op::CancelOther) => Ok(()),
+            Some(Op::CancelOther) => {
+                // As in `missed`: until the accept has ended, the worker does not.
+                if completion.result == -libc::ENOENT && matches!(self.hands.listening, Listening::Closing { .. }) {
+                    self.hands.to_cancel_again.push((Op::Accept, conn));
+                }
+                Ok(())
+            }
             Some(Op::RadioReadable) => {
                 let Some(radio) = &mut self.hands.radio else { return Ok(()) };
                 let heard = |bytes: &[u8]| self.core.handle(now, Input::Radio { bytes });

@@ -27,8 +27,8 @@ pub enum Unavailable {
     Disabled(u8),
     /// A security policy forbids it.
     #[error(
-        "io_uring is forbidden here (EPERM): usually by a container's seccomp profile, which must allow io_uring_setup, \
-         io_uring_enter and io_uring_register; else by the security module (SELinux, AppArmor)"
+        "io_uring is forbidden here (EPERM): usually by a container's seccomp profile, which must allow \
+         io_uring_setup, io_uring_enter and io_uring_register; else by the security module (SELinux, AppArmor)"
     )]
     Forbidden,
     /// The memory of the rings does not fit under the limit for locked memory.

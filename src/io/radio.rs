@@ -166,6 +166,8 @@ impl Radio {
         while !self.pending.is_empty() && !self.polls_writable {
             let Device::Open(device) = &mut self.device else { break };
             match device.write(self.pending.as_slices().0) {
+                // A driver that takes nothing and does not say why would be asked for ever.
+                Ok(0) => self.lose(&ErrorKind::WriteZero.into(), counts),
                 Ok(len) => {
                     counts.radio_written_bytes += len as u64;
                     self.pending.drain(..len);
@@ -210,13 +212,18 @@ impl Radio {
                 if polls { ring.cancel_radio() } else { Ok(()) }
             }
             Some(at) if now_ms < at => Ok(()),
-            Some(_) => match if polls { None } else { open(&self.path, self.baud).ok() } {
-                Some(device) => {
+            // The cancel may have met a poll on its way from one of the kernel's lists to another.
+            Some(_) if polls => {
+                *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
+                ring.cancel_radio()
+            }
+            Some(_) => match open(&self.path, self.baud) {
+                Ok(device) => {
                     tracing::info!(path = %self.path.display(), "the radio device is back");
                     self.device = Device::Open(device);
                     self.listen(ring)
                 }
-                None => {
+                Err(_) => {
                     *reopen_at = Some(now_ms + limits::RADIO_REOPEN_MS);
                     Ok(())
                 }

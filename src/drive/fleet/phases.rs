@@ -36,6 +36,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
                     self.tick(now);
                     self.report.driven_ms = waited_ms.min(self.plan.drive_ms);
                     if self.report.driven_ms == self.plan.drive_ms || self.live + self.registering == 0 {
+                        self.report.deserted = self.live == 0;
                         self.enter(now, Phase::Settling);
                     }
                 }
@@ -81,6 +82,8 @@ impl<P: FnMut(&Report)> Fleet<P> {
         for seat in &mut self.clients {
             match seat {
                 Some(client) if matches!(client.stage, Stage::Registering | Stage::Registered) => {
+                    // Stopped early, accounts are still open. From here on it is owed nothing.
+                    self.ledger.left(client.vehicle, now.mono_ms);
                     client.say_goodbye(1000);
                     client.stage = Stage::Closing;
                     if !mem::replace(&mut client.queued, true) {

@@ -42,6 +42,8 @@ struct Faults {
     full: bool,
     /// So many bytes of a send are taken at once; 0: all.
     takes: usize,
+    /// At this time the fleet is told to stop, and the gateway falls silent.
+    stops: Option<u64>,
 }
 
 #[derive(Default)]
@@ -309,6 +311,12 @@ impl World {
 
     /// Ends connections whose time has come.
     fn fail(&mut self) {
+        if self.faults.stops.is_some_and(|at_ms| at_ms <= self.now.mono_ms) {
+            self.to_fleet.clear();
+            if self.fleet.report.phase < Phase::Closing {
+                self.fleet.handle(self.now, Input::Stop);
+            }
+        }
         let of = |peers: &BTreeMap<ConnId, Peer>, id: &str| {
             peers.iter().find(|(_, peer)| peer.vehicle.as_deref() == Some(id)).map(|(conn, _)| *conn)
         };
@@ -377,7 +385,7 @@ fn refusals_and_losses_have_their_names() {
         ..Faults::default()
     };
     let report = run(plan(30, 5, 4_000), faults).report();
-    assert_eq!((report.phase, report.registered), (Phase::Done, 29));
+    assert_eq!((report.phase, report.registered, report.deserted), (Phase::Done, 29, false));
     assert_eq!(report.errors, BTreeMap::from([("auth_failed".to_string(), 1)]));
     let closes: Vec<(&str, u64)> = report.closes.iter().map(|(why, count)| (why.as_str(), *count)).collect();
     assert_eq!(closes, [("4003 auth_failed", 1), ("4008 slow", 1), ("connection failed", 3), ("reset", 1)]);
@@ -400,6 +408,17 @@ fn a_gateway_that_is_not_there_is_given_up() {
     let world = run(plan(10, 1, 60_000), Faults { connects_fail: u32::MAX, ..Faults::default() });
     assert_eq!((world.report().registered, world.report().phase), (0, Phase::Done));
     assert!(world.now.mono_ms < 1_000 + JOINING_STALLED_MS + CLOSING_MS_MAX + 1_000);
+}
+
+#[test]
+fn a_drive_that_nobody_is_left_in_ends_and_says_so() {
+    let faults =
+        Faults { closes: Some((3_000, "drive-00000")), resets: Some((3_500, "drive-00001")), ..Faults::default() };
+    let world = run(plan(2, 5, 60_000), faults);
+    let report = world.report();
+    assert_eq!((report.phase, report.registered, report.deserted), (Phase::Done, 2, true));
+    assert_eq!((report.tally.missing(), report.closes.len()), (0, 2), "{report}");
+    assert!(world.now.mono_ms < 10_000);
 }
 
 #[test]
@@ -429,6 +448,38 @@ fn stop_is_a_proper_goodbye() {
     fleet.handle(now, Input::Opened { conn, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) });
     assert_eq!(fleet.poll_turn(now).unwrap().released, [conn]);
     assert!(fleet.poll_turn(now).is_none());
+}
+
+#[test]
+fn who_has_left_early_misses_nothing() {
+    let world = run(plan(60, 5, 60_000), Faults { stops: Some(5_000), ..Faults::default() });
+    let report = world.report();
+    assert_eq!((report.phase, report.registered), (Phase::Done, 60));
+    assert!(report.driven_ms < 5_000 && report.tally.owed > 1_000, "{report}");
+    assert_eq!((report.tally.missing(), report.tally.wrong), (0, 0), "{report}");
+}
+
+#[test]
+fn after_our_goodbye_nothing_counts_as_lost() {
+    let now = Now { mono_ms: 1_000, unix_ms: 1_760_000_000_000 };
+    let mut fleet = Fleet::new(plan(2, 1, 60_000), |_: &Report| {});
+    assert_eq!(fleet.poll_turn(now).unwrap().connects, 2);
+    let conn = ConnId { index: 0, generation: 1 };
+    fleet.handle(now, Input::Opened { conn, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+    let turn = fleet.poll_turn(now).unwrap();
+    let request = turn.bytes(&turn.sends[0]).to_vec();
+    let Ok(Some((Request::Upgrade(request), _))) = upgrade::parse(&request) else { panic!("{request:?}") };
+    let mut reply = Vec::new();
+    upgrade::accept(&mut reply, &request, None);
+    fleet.handle(now, Input::Bytes { conn, bytes: &mut reply });
+    fleet.handle(now, Input::Stop);
+    // The other one was still being connected, and a gateway that goes down may send anything.
+    let other = ConnId { index: 1, generation: 1 };
+    fleet.handle(now, Input::Ended { conn: other, how: Ended::ConnectFailed });
+    fleet.handle(now, Input::Bytes { conn, bytes: &mut [0xFF; 4] });
+    assert_eq!(fleet.poll_turn(now).unwrap().released, [conn]);
+    assert!(fleet.is_stopped());
+    assert!(fleet.report.closes.is_empty(), "{}", fleet.report);
 }
 
 #[test]
