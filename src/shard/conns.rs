@@ -124,6 +124,14 @@ impl Conns {
         self.slots[id.index as usize].take()
     }
 
+    /// Every connection, in index order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Conn)> {
+        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+            let conn = slot.as_deref_mut()?;
+            Some((ConnId { index: index as u32, generation: conn.generation }, conn))
+        })
+    }
+
     /// Every id, in index order.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

@@ -238,14 +238,12 @@ impl Fanout {
     /// Closes the blocked connections whose cursor has fallen off their world's log.
     pub fn shed_laggards(&mut self, now: Now, world: &World) {
         let tail = world.log.tail();
-        let lost: Vec<ConnId> = self.conns.ids().collect();
+        let lags = |conn: &Conn| {
+            conn.blocked && conn.world == world.id && matches!(conn.phase, Phase::Open) && conn.cursor < tail
+        };
+        let lost: Vec<ConnId> = self.conns.iter_mut().filter(|(_, conn)| lags(conn)).map(|(id, _)| id).collect();
         for id in lost {
-            let lags = self.conns.find(id).is_some_and(|conn| {
-                conn.blocked && conn.world == world.id && matches!(conn.phase, Phase::Open) && conn.cursor < tail
-            });
-            if lags {
-                self.slow(now, id);
-            }
+            self.slow(now, id);
         }
     }
 
@@ -256,13 +254,8 @@ impl Fanout {
         if head == std::mem::replace(&mut world.announced, head) {
             return;
         }
-        let ids: Vec<ConnId> = self.conns.ids().collect();
-        for id in ids {
-            if let Some(conn) = self.conns.find(id)
-                && matches!(conn.phase, Phase::Open)
-                && conn.world == world.id
-                && conn.cursor < head
-            {
+        for (id, conn) in self.conns.iter_mut() {
+            if matches!(conn.phase, Phase::Open) && conn.world == world.id && conn.cursor < head {
                 Self::enqueue(&mut self.queue, id, conn);
             }
         }
