@@ -42,11 +42,8 @@ impl Shard {
                 let mut body = Vec::new();
                 let found = path
                     .strip_prefix("/vehicles/")
-                    .and_then(|vehicle_id| {
-                        let index = world.vehicles.by_key(crate::wire::state::key(vehicle_id))?;
-                        Some(world.vehicles.at(index)).filter(|vehicle| &*vehicle.identity.vehicle_id == vehicle_id)
-                    })
-                    .map(|vehicle| write_vehicle(&mut body, vehicle))
+                    .and_then(|vehicle_id| world.vehicles.by_id(vehicle_id))
+                    .map(|index| write_vehicle(&mut body, world.vehicles.at(index)))
                     .is_some();
                 if found {
                     self.reply(now, id, 200, origin, head_only, &body);

@@ -88,7 +88,6 @@ pub struct Shard {
     /// Away while a message is read.
     parser: Option<Parser>,
     radio: Radio,
-    radio_bad_seen: u64,
     gatherings: Gatherings,
     mail: Vec<(ShardId, Batch)>,
     /// What the turn that is being carried out releases.
@@ -109,7 +108,6 @@ impl Shard {
             auth: Auth::new(&config.auth),
             parser: None,
             radio: Radio::new(&config.radio),
-            radio_bad_seen: 0,
             gatherings: Gatherings::default(),
             mail: Vec::new(),
             released_last: Vec::new(),
@@ -193,8 +191,7 @@ impl Shard {
                 assert_eq!(conn.vehicle, Some(slot), "a connection and its vehicle know each other");
             }
         }
-        let ids: Vec<ConnId> = self.out.conns.ids().collect();
-        let blocked = ids.iter().filter(|id| self.out.conns.find(**id).is_some_and(|conn| conn.blocked)).count();
+        let blocked = self.out.conns.iter_mut().filter(|(_, conn)| conn.blocked).count();
         assert_eq!(blocked, self.out.blocked, "blocked connections are counted");
     }
 
@@ -253,14 +250,12 @@ impl Core for Shard {
         self.radio.sending.clear();
         std::mem::swap(&mut self.radio.sending, &mut self.radio.line);
         // `released` and `mail` are filled by `handle` too, so they are emptied by those who carry them out.
-        let mut released = std::mem::take(&mut self.released_last);
-        released.clear();
         self.out.compose(now, &mut self.worlds);
-        for id in &self.out.released {
+        self.released_last.clear();
+        std::mem::swap(&mut self.released_last, &mut self.out.released);
+        for id in &self.released_last {
             self.gatherings.conn_ends(*id);
         }
-        std::mem::swap(&mut released, &mut self.out.released);
-        self.released_last = released;
         let nothing = self.out.sends.is_empty()
             && self.out.finished.is_empty()
             && self.released_last.is_empty()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::PresenceScope;
 use crate::limits;
-use crate::turn::{ConnId, Now, ShardId};
+use crate::turn::{ConnId, Now};
 use crate::wire::error::ErrorCode;
 use crate::wire::event::{Event, Identity, Status};
 use crate::wire::json::Info;
@@ -209,10 +209,5 @@ impl Shard {
         if let Some(driving) = vehicles.at_mut(index).driving_mut() {
             driving.rates.spent(rates);
         }
-    }
-
-    /// Which shard a remote vehicle is connected to.
-    pub(super) fn home(&self, world_id: WorldId, index: u32) -> ShardId {
-        self.worlds[usize::from(world_id.0)].vehicles.at(index).epoch.shard
     }
 }

@@ -9,9 +9,8 @@ use crate::limits;
 use crate::turn::{Now, ShardId};
 use crate::wire::event::Event;
 use crate::wire::radio::{self, Decoder, Frame, Kind};
-use crate::wire::state;
 
-use super::mail::{Deliver, Note, Relayed, Sender, What};
+use super::mail::{Note, Relayed, Sender, What};
 use super::world::WorldId;
 use super::{Shard, Timer};
 
@@ -30,6 +29,8 @@ pub struct Radio {
     vehicles: FxHashMap<u8, String>,
     short_ids: FxHashMap<String, u8>,
     decoder: Decoder,
+    /// How many of the decoder's bad frames have been counted.
+    bad_counted: u64,
     /// When (`mono_ms`) bytes last came.
     heard_ms: u64,
     /// A timer looks whether the line has become quiet amid a frame.
@@ -62,6 +63,7 @@ impl Radio {
             vehicles,
             short_ids,
             decoder: Decoder::default(),
+            bad_counted: 0,
             heard_ms: 0,
             awaited: false,
             line: Vec::new(),
@@ -147,11 +149,8 @@ impl Shard {
             self.out.counters.radio_frames_in += 1;
             self.radio_frame(now, frame);
         }
-        let rejects = decoder.rejects();
-        let bad =
-            rejects.version + rejects.length + rejects.checksum + rejects.kind + rejects.utf8 + rejects.unfinished;
-        self.out.counters.radio_frames_bad += bad - self.radio_bad_seen;
-        self.radio_bad_seen = bad;
+        let bad = decoder.rejects().frames();
+        self.out.counters.radio_frames_bad += bad - std::mem::replace(&mut self.radio.bad_counted, bad);
         self.radio.decoder = decoder;
     }
 
@@ -182,20 +181,11 @@ impl Shard {
     }
 
     fn deliver_from_radio(&mut self, now: Now, recipient: &str, event: &Event<'_>) -> bool {
-        let key = state::key(recipient);
-        let world = &self.worlds[usize::from(WORLD.0)];
-        let Some(index) = world.vehicles.by_key(key) else { return false };
-        let here = world.vehicles.at(index).driving().is_some();
+        let Some(index) = self.worlds[usize::from(WORLD.0)].vehicles.by_id(recipient) else { return false };
         let mut text = Vec::new();
         event.write(&mut text);
         let sender = Sender { shard: HOME, conn: None, key: 0 };
-        let deliver = Deliver { recipient: key, kind: Relayed::Message, text: text.into(), sender };
-        if here {
-            self.deliver(now, WORLD, deliver);
-        } else {
-            let home = self.home(WORLD, index);
-            self.mesh.tell(home, Note { world: WORLD, what: What::Deliver(deliver) }, &mut self.out.counters);
-        }
+        self.send_to(now, WORLD, index, Relayed::Message, text, sender);
         true
     }
 }

@@ -72,21 +72,32 @@ impl Shard {
         let Some(sender_key) = slot.and_then(|slot| world.vehicles.find(slot)).map(|vehicle| vehicle.key) else {
             return false;
         };
-        let key = state::key(recipient);
-        let known =
-            world.vehicles.by_key(key).filter(|index| &*world.vehicles.at(*index).identity.vehicle_id == recipient);
-        let Some(index) = known else { return false };
+        let Some(index) = world.vehicles.by_id(recipient) else { return false };
         self.out.counters.relays += 1;
         let sender = Sender { shard: self.mesh.shard(), conn: Some(id), key: sender_key };
-        let deliver = Deliver { recipient: key, kind, text: Arc::from(text), sender };
-        if self.worlds[usize::from(world_id.0)].vehicles.at(index).driving().is_some() {
+        self.send_to(now, world_id, index, kind, text, sender);
+        true
+    }
+
+    /// Sends an event to a vehicle of this host, on whichever shard it is.
+    pub(super) fn send_to(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        index: u32,
+        kind: Relayed,
+        text: Vec<u8>,
+        sender: Sender,
+    ) {
+        let vehicle = self.worlds[usize::from(world_id.0)].vehicles.at(index);
+        let deliver = Deliver { recipient: vehicle.key, kind, text: Arc::from(text), sender };
+        if vehicle.driving().is_some() {
             self.deliver(now, world_id, deliver);
         } else {
-            let home = self.home(world_id, index);
+            let home = vehicle.epoch.shard;
             let note = Note { world: world_id, what: What::Deliver(deliver) };
             self.mesh.tell(home, note, &mut self.out.counters);
         }
-        true
     }
 
     /// Hands an event to a vehicle of this shard; if it has gone meanwhile, its sender is told.

@@ -11,6 +11,7 @@ use crate::geo::Place;
 use crate::turn::{ConnId, ShardId};
 use crate::wire::event::{Identity, Motion};
 use crate::wire::json::EventKind;
+use crate::wire::state;
 
 use super::commands::Report;
 use super::rate::Level;
@@ -195,6 +196,11 @@ impl Vehicles {
 
     pub fn by_key(&self, key: u64) -> Option<u32> {
         self.by_key.get(&key).copied()
+    }
+
+    /// A vehicle by its id. Another one's id may have the same key.
+    pub fn by_id(&self, vehicle_id: &str) -> Option<u32> {
+        self.by_key(state::key(vehicle_id)).filter(|index| &*self.at(*index).identity.vehicle_id == vehicle_id)
     }
 
     /// A vehicle by its table index, which must be in use.

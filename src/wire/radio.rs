@@ -98,6 +98,13 @@ pub struct Rejects {
     pub unfinished: u64,
 }
 
+impl Rejects {
+    /// Frames of all kinds that were rejected.
+    pub fn frames(&self) -> u64 {
+        self.version + self.length + self.checksum + self.kind + self.utf8 + self.unfinished
+    }
+}
+
 /// Finds frames in a stream of bytes.
 #[derive(Debug, Default)]
 pub struct Decoder {
