@@ -34,7 +34,7 @@ impl Shard {
         let (world_id, slot) = (conn.world, conn.vehicle);
         let mut me = None;
         if !matches!(kind, EventKind::Register | EventKind::Heartbeat) {
-            let world = &mut self.worlds[usize::from(world_id.0)];
+            let world = &mut self.worlds[world_id];
             let Some((slot, vehicle)) = slot.and_then(|slot| Some((slot, world.vehicles.find(slot)?))) else {
                 self.error(now, id, ErrorCode::NotRegistered, "register first");
                 return;
@@ -98,7 +98,7 @@ impl Shard {
     fn locate(&mut self, now: Now, world_id: WorldId, slot: Slot, fix: Fix) {
         self.out.counters.location_updates_received += 1;
         let coalesce_ms = self.config.vehicles.coalesce_ms;
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         let given = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
         let ts = given.unwrap_or(now.unix_ms);
@@ -127,7 +127,7 @@ impl Shard {
     /// The time of a waiting position report has come.
     pub(super) fn process_waiting(&mut self, now: Now, world_id: WorldId, slot: Slot) {
         let coalesce_ms = self.config.vehicles.coalesce_ms;
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         // The timer may be that of a connection which has been replaced since; the new one has set its own.
         if driving.processed_ms.is_some_and(|processed_ms| now.mono_ms < processed_ms + coalesce_ms) {
@@ -139,7 +139,7 @@ impl Shard {
     }
 
     fn process(&mut self, now: Now, world_id: WorldId, slot: Slot, report: Report) {
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let key = vehicle.key;
         let Some(driving) = vehicle.driving_mut() else { return };
@@ -156,7 +156,7 @@ impl Shard {
     /// A vehicle moved, says another shard.
     pub(super) fn moved_elsewhere(&mut self, now: Now, from: ShardId, note: &StateNote) {
         let state = state::decode(&note.record);
-        let world = &mut self.worlds[usize::from(note.world.0)];
+        let world = &mut self.worlds[note.world];
         let Some(index) = world.vehicles.by_key(state.key) else { return };
         // Taken over meanwhile, by this shard or by a third: what its former connection said no longer counts.
         if world.vehicles.at(index).epoch.shard == from {
@@ -185,7 +185,7 @@ impl Shard {
     pub(super) fn publish(&mut self, world_id: WorldId, event: &Event<'_>) {
         let mut text = Vec::new();
         event.write(&mut text);
-        self.out.broadcast_text(&mut self.worlds[usize::from(world_id.0)], &text);
+        self.out.broadcast_text(&mut self.worlds[world_id], &text);
         if self.mesh.peers() > 0 {
             let what = What::Publish { text: text.into() };
             self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);

@@ -13,7 +13,7 @@ use super::Timer;
 use super::close::CloseReason;
 use super::conns::{Conn, Conns, Phase};
 use super::timers::Timers;
-use super::world::World;
+use super::world::{World, Worlds};
 
 /// Connections and what is on its way to them.
 pub struct Fanout {
@@ -191,7 +191,7 @@ impl Fanout {
     }
 
     /// The kernel took only a part of this connection's send.
-    pub fn blocked(&mut self, now: Now, id: ConnId, rest: &[u8], worlds: &[World]) {
+    pub fn blocked(&mut self, now: Now, id: ConnId, rest: &[u8], worlds: &Worlds) {
         let Some(conn) = self.conns.find(id) else { return };
         if !conn.blocked {
             conn.blocked = true;
@@ -201,7 +201,7 @@ impl Fanout {
         let send = &self.sends[conn.send_at as usize];
         let store = match send.store {
             Store::Arena => &self.arena[..],
-            Store::Log => worlds[usize::from(conn.world.0)].log.bytes(),
+            Store::Log => worlds[conn.world].log.bytes(),
         };
         let bytes = &store[send.start as usize..][..send.len as usize];
         let (taken, lead) = (bytes.len() - rest.len(), conn.lead as usize);
@@ -262,7 +262,7 @@ impl Fanout {
     }
 
     /// Composes sends for queued connections until the queue is empty or the piece is full.
-    pub fn compose(&mut self, now: Now, worlds: &mut [World]) {
+    pub fn compose(&mut self, now: Now, worlds: &mut Worlds) {
         self.arena.clear();
         self.sends.clear();
         self.finished.clear();
@@ -289,13 +289,13 @@ impl Fanout {
         }
     }
 
-    fn compose_one(&mut self, now: Now, worlds: &mut [World], id: ConnId) {
+    fn compose_one(&mut self, now: Now, worlds: &mut Worlds, id: ConnId) {
         let Some(conn) = self.conns.find(id) else { return };
         conn.queued = false;
         if conn.blocked {
             return;
         }
-        let world = &mut worlds[usize::from(conn.world.0)];
+        let world = &mut worlds[conn.world];
         let open = matches!(conn.phase, Phase::Open);
         let start = self.arena.len();
 

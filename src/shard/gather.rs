@@ -101,7 +101,9 @@ impl Shard {
     }
 
     fn part(&mut self, now: Now, listing: Listing) -> Part {
-        let owned = |shard: &Self| shard.worlds[0].vehicles.iter().filter(|(_, v)| v.driving().is_some()).count();
+        let owned = |shard: &Self| {
+            shard.worlds[WorldId::default()].vehicles.iter().filter(|(_, v)| v.driving().is_some()).count()
+        };
         match listing {
             Listing::Vehicles => Part::Members(self.vehicles_part(), owned(self)),
             Listing::Presence => Part::Members(self.presence_part(now), owned(self)),

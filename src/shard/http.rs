@@ -9,6 +9,7 @@ use super::close::CloseReason;
 use super::conns::Phase;
 use super::gather::Listing;
 use super::vehicles::Vehicle;
+use super::world::WorldId;
 
 const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
 
@@ -38,7 +39,7 @@ impl Shard {
             "/presence" => self.gather(now, id, Listing::Presence, head_only, self.cors(origin)),
             "/vehicles" => self.gather(now, id, Listing::Vehicles, head_only, self.cors(origin)),
             path => {
-                let world = &self.worlds[0];
+                let world = &self.worlds[WorldId::default()];
                 let mut body = Vec::new();
                 let found = path
                     .strip_prefix("/vehicles/")
@@ -65,7 +66,7 @@ impl Shard {
         body.extend_from_slice(b"{\"status\":");
         write_string(&mut body, status);
         body.extend_from_slice(b",\"vehicles\":");
-        write_u64(&mut body, self.worlds[0].vehicles.len() as u64);
+        write_u64(&mut body, self.worlds[WorldId::default()].vehicles.len() as u64);
         body.extend_from_slice(b",\"redis\":\"disabled\",\"version\":");
         write_string(&mut body, env!("CARGO_PKG_VERSION"));
         body.extend_from_slice(b",\"timestamp\":");
@@ -78,7 +79,9 @@ impl Shard {
     /// This shard's vehicles, as the members of a JSON array.
     pub(super) fn vehicles_part(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (_, vehicle) in self.worlds[0].vehicles.iter().filter(|(_, vehicle)| vehicle.driving().is_some()) {
+        for (_, vehicle) in
+            self.worlds[WorldId::default()].vehicles.iter().filter(|(_, vehicle)| vehicle.driving().is_some())
+        {
             separate(&mut out);
             write_vehicle(&mut out, vehicle);
         }
@@ -88,7 +91,7 @@ impl Shard {
     /// When this shard's vehicles last said something, as the members of a JSON array.
     pub(super) fn presence_part(&mut self, now: Now) -> Vec<u8> {
         let mut out = Vec::new();
-        for (_, vehicle) in self.worlds[0].vehicles.iter() {
+        for (_, vehicle) in self.worlds[WorldId::default()].vehicles.iter() {
             let Some(driving) = vehicle.driving() else { continue };
             let Some(conn) = self.out.conns.find(driving.conn) else { continue };
             let ago_ms = now.mono_ms - conn.heard_ms.min(now.mono_ms);

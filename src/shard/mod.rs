@@ -42,7 +42,7 @@ use ids::Ids;
 use mail::{Mesh, What};
 use radio::Radio;
 use vehicles::{Epoch, Slot};
-use world::{World, WorldId};
+use world::{WorldId, Worlds};
 
 pub use mail::Batch;
 
@@ -81,7 +81,7 @@ enum Timer {
 pub struct Shard {
     config: Arc<Config>,
     out: Fanout,
-    worlds: Vec<World>,
+    worlds: Worlds,
     mesh: Mesh,
     ids: Ids,
     auth: Auth,
@@ -102,7 +102,7 @@ impl Shard {
     pub fn new(config: Arc<Config>, id: ShardId, shards: u16, seed: u64) -> Self {
         Shard {
             out: Fanout::new(config.clone()),
-            worlds: vec![World::new(WorldId(0), config.clone())],
+            worlds: Worlds::new(&config),
             mesh: Mesh::new(id, shards),
             ids: Ids::new(seed),
             auth: Auth::new(&config.auth),
@@ -130,7 +130,7 @@ impl Shard {
             Timer::Lost(id) => self.lost(now, id),
             Timer::Release(id) => self.out.release_if_stuck(now, id),
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
-            Timer::List(world, slot) => self.worlds[usize::from(world.0)].list_changes(now, slot, &mut self.out),
+            Timer::List(world, slot) => self.worlds[world].list_changes(now, slot, &mut self.out),
             Timer::Interval(id) => {
                 // Belongs to the connection, not to the vehicle: a takeover ends it, and the new connection has its
                 // own.
@@ -138,12 +138,12 @@ impl Shard {
                     && let Some(slot) = conn.vehicle
                 {
                     let world = conn.world;
-                    self.worlds[usize::from(world.0)].list_periodically(now, id, slot, &mut self.out);
+                    self.worlds[world].list_periodically(now, id, slot, &mut self.out);
                 }
             }
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Departed(world, key, epoch) => {
-                let departed = &mut self.worlds[usize::from(world.0)].departed;
+                let departed = &mut self.worlds[world].departed;
                 if departed.get(&key).is_some_and(|departed| departed.epoch == epoch) {
                     departed.remove(&key);
                 }
@@ -161,7 +161,7 @@ impl Shard {
         for timer in due {
             self.fire(now, timer);
         }
-        for world in &mut self.worlds {
+        for world in self.worlds.iter_mut() {
             world.settle(now, &mut self.out, &mut self.ids);
             self.out.enqueue_readers(world);
         }
@@ -172,7 +172,7 @@ impl Shard {
     fn end_turn(&mut self, now: Now) {
         self.settled = false;
         let laggards = self.out.blocked > 0;
-        for world in &mut self.worlds {
+        for world in self.worlds.iter_mut() {
             if world.log.trim(laggards) {
                 self.out.shed_laggards(now, world);
             }
@@ -182,7 +182,7 @@ impl Shard {
 
     /// Checks what must hold between inputs; panics if it does not. For tests: it looks at everything.
     pub fn check_invariants(&mut self) {
-        for world in &self.worlds {
+        for world in self.worlds.iter() {
             world.check_invariants();
             for (index, vehicle) in world.vehicles.iter() {
                 let Some(driving) = vehicle.driving() else { continue };
@@ -207,7 +207,7 @@ impl Shard {
                 }
                 What::Spent { key, rates } => self.spent(world, key, &rates),
                 What::Publish { text } => {
-                    self.out.broadcast_text(&mut self.worlds[usize::from(world.0)], &text);
+                    self.out.broadcast_text(&mut self.worlds[world], &text);
                 }
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),
@@ -267,7 +267,7 @@ impl Core for Shard {
         }
         Some(Turn {
             arena: &self.out.arena,
-            log: self.worlds[0].log.bytes(),
+            log: self.worlds[WorldId::default()].log.bytes(),
             sends: &self.out.sends,
             finished: &self.out.finished,
             released: &self.released_last,

@@ -22,7 +22,7 @@ impl Shard {
         let Some(conn) = self.out.conns.find(id) else { return };
         let (world_id, bound) = (conn.world, conn.vehicle);
         let key = state::key(vehicle_id);
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         if let Some(slot) = bound {
             // A client that says the same thing twice is answered twice; the second time nobody else hears of it.
             if world.vehicles.find(slot).is_some_and(|vehicle| &*vehicle.identity.vehicle_id == vehicle_id) {
@@ -84,13 +84,13 @@ impl Shard {
         self.out.counters.registrations += 1;
         self.out.counters.presence_updates += 1;
         self.out.event(now, id, &Event::Registered { vehicle_id });
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
         if self.config.vehicles.nearby_list_ms > 0 {
             self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
         }
         self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
-        let position = self.worlds[usize::from(world_id.0)].vehicles.at(index).position;
+        let position = self.worlds[world_id].vehicles.at(index).position;
         let what = What::Arrived { key, identity, epoch, position };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
     }
@@ -100,7 +100,7 @@ impl Shard {
         let Some(conn) = self.out.conns.find(id) else { return };
         let (Some(slot), world_id) = (conn.vehicle.take(), conn.world) else { return };
         let last_seen = now.unix_ms - (now.mono_ms - conn.heard_ms).min(now.unix_ms);
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let rates = vehicle.driving().map(|driving| driving.rates).unwrap_or_default();
         let (key, departed) = (vehicle.key, Departed { epoch: vehicle.epoch, rates });
@@ -114,7 +114,7 @@ impl Shard {
 
     /// Takes a vehicle out of a world and tells this shard's connections.
     fn remove_vehicle(&mut self, now: Now, world_id: WorldId, slot: Slot, status: Status, last_seen: u64) {
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         world.part(now, slot.index, (status, last_seen), &mut self.out, &mut self.ids);
         let vehicle = world.vehicles.remove(slot.index);
         if let Some(position) = vehicle.position {
@@ -126,7 +126,7 @@ impl Shard {
     fn announce(&mut self, world_id: WorldId, vehicle_id: &str, status: Status, last_seen: u64) {
         if self.config.presence.scope == PresenceScope::All {
             let event = Event::PresenceUpdate { vehicle_id, status, last_seen };
-            self.out.broadcast(&mut self.worlds[usize::from(world_id.0)], &event);
+            self.out.broadcast(&mut self.worlds[world_id], &event);
         }
     }
 
@@ -140,7 +140,7 @@ impl Shard {
         epoch: Epoch,
         position: Option<Position>,
     ) {
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let vehicle_id = identity.vehicle_id.clone();
         let index = match world.vehicles.by_key(key) {
             // A later registration has ended this one, and has itself ended since: nobody would ever take it back.
@@ -167,7 +167,7 @@ impl Shard {
         };
         // Its former connection was this shard's and ended before the note of its takeover came: all that was known of
         // it here went with that connection.
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         if let (Some(position), None) = (position, world.vehicles.at(index).position) {
             world.place(index, position.motion, now);
         }
@@ -185,7 +185,7 @@ impl Shard {
     ) {
         self.remember_departure(now, world_id, key, departed);
         self.spent(world_id, key, &departed.rates);
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(index) = world.vehicles.by_key(key) else { return };
         // An older registration of a vehicle that has been taken over since says nothing about it.
         if world.vehicles.at(index).epoch == departed.epoch {
@@ -195,7 +195,7 @@ impl Shard {
     }
 
     fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, departed: Departed) {
-        let all = &mut self.worlds[usize::from(world_id.0)].departed;
+        let all = &mut self.worlds[world_id].departed;
         if all.get(&key).is_none_or(|known| known.epoch < departed.epoch) {
             all.insert(key, departed);
             self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, departed.epoch));
@@ -204,7 +204,7 @@ impl Shard {
 
     /// A former connection of a vehicle on another shard had emptied its buckets so far.
     pub(super) fn spent(&mut self, world_id: WorldId, key: u64, rates: &Rates) {
-        let vehicles = &mut self.worlds[usize::from(world_id.0)].vehicles;
+        let vehicles = &mut self.worlds[world_id].vehicles;
         let Some(index) = vehicles.by_key(key) else { return };
         if let Some(driving) = vehicles.at_mut(index).driving_mut() {
             driving.rates.spent(rates);

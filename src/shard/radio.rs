@@ -181,7 +181,7 @@ impl Shard {
     }
 
     fn deliver_from_radio(&mut self, now: Now, recipient: &str, event: &Event<'_>) -> bool {
-        let Some(index) = self.worlds[usize::from(WORLD.0)].vehicles.by_id(recipient) else { return false };
+        let Some(index) = self.worlds[WORLD].vehicles.by_id(recipient) else { return false };
         let mut text = Vec::new();
         event.write(&mut text);
         let sender = Sender { shard: HOME, conn: None, key: 0 };

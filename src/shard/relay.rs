@@ -47,7 +47,7 @@ impl Shard {
         match kind {
             // The answer comes from the target, so the request is remembered where the target is connected.
             EventKind::ConnectResponse => {
-                let world = &mut self.worlds[usize::from(world_id.0)];
+                let world = &mut self.worlds[world_id];
                 let pending = world.pending.remove(&(recipient, key));
                 if pending.is_none_or(|pending| pending.until_ms <= now.mono_ms) {
                     self.error(now, id, ErrorCode::NoPendingRequest, "no request of that vehicle is waiting");
@@ -68,7 +68,7 @@ impl Shard {
     fn deliver_to(&mut self, now: Now, id: ConnId, recipient: &str, kind: Relayed, text: Vec<u8>) -> bool {
         let Some(conn) = self.out.conns.find(id) else { return false };
         let (world_id, slot) = (conn.world, conn.vehicle);
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let Some(sender_key) = slot.and_then(|slot| world.vehicles.find(slot)).map(|vehicle| vehicle.key) else {
             return false;
         };
@@ -89,7 +89,7 @@ impl Shard {
         text: Vec<u8>,
         sender: Sender,
     ) {
-        let vehicle = self.worlds[usize::from(world_id.0)].vehicles.at(index);
+        let vehicle = self.worlds[world_id].vehicles.at(index);
         let deliver = Deliver { recipient: vehicle.key, kind, text: Arc::from(text), sender };
         if vehicle.driving().is_some() {
             self.deliver(now, world_id, deliver);
@@ -102,7 +102,7 @@ impl Shard {
 
     /// Hands an event to a vehicle of this shard; if it has gone meanwhile, its sender is told.
     pub(super) fn deliver(&mut self, now: Now, world_id: WorldId, deliver: Deliver) {
-        let world = &mut self.worlds[usize::from(world_id.0)];
+        let world = &mut self.worlds[world_id];
         let driving = world.vehicles.by_key(deliver.recipient).and_then(|index| world.vehicles.at(index).driving());
         let Some(conn) = driving.map(|driving| driving.conn) else {
             self.return_to_sender(now, world_id, deliver.sender);
@@ -115,7 +115,7 @@ impl Shard {
     }
 
     fn remember_request(&mut self, now: Now, world_id: WorldId, requester: u64, target: u64) {
-        let pending = &mut self.worlds[usize::from(world_id.0)].pending;
+        let pending = &mut self.worlds[world_id].pending;
         if pending.len() >= limits::PENDING_REQUESTS_MAX && !pending.contains_key(&(requester, target)) {
             // The request is delivered all the same; an answer to it will find nothing.
             self.out.counters.shed.increment(ShedReason::PendingRequest);
@@ -128,7 +128,7 @@ impl Shard {
 
     /// A request has waited long enough, unless it was renewed.
     pub(super) fn forget_request(&mut self, now: Now, world_id: WorldId, requester: u64, target: u64) {
-        let pending = &mut self.worlds[usize::from(world_id.0)].pending;
+        let pending = &mut self.worlds[world_id].pending;
         if pending.get(&(requester, target)).is_some_and(|pending| pending.until_ms <= now.mono_ms) {
             pending.remove(&(requester, target));
         }

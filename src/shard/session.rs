@@ -79,7 +79,7 @@ impl Shard {
         conn.phase = Phase::Open;
         self.out.counters.upgrades += 1;
         conn.dialect = Some(Dialect::V2vJson);
-        conn.cursor = self.worlds[usize::from(conn.world.0)].log.head();
+        conn.cursor = self.worlds[conn.world].log.head();
         conn.heard_ms = now.mono_ms;
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });

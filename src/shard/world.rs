@@ -1,5 +1,6 @@
 //! What one tenant can see: its vehicles, where they are, and what is told to all of them.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -48,6 +49,38 @@ pub struct Scratch {
     /// `marks[i] == stamp`: vehicle `i` is already a neighbour of the one being settled.
     pub marks: Vec<u32>,
     pub stamp: u32,
+}
+
+/// The worlds of one shard, by their ids.
+pub struct Worlds(Vec<World>);
+
+impl Worlds {
+    /// The default world alone.
+    pub fn new(config: &Arc<Config>) -> Self {
+        Worlds(vec![World::new(WorldId::default(), config.clone())])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &World> {
+        self.0.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut World> {
+        self.0.iter_mut()
+    }
+}
+
+impl Index<WorldId> for Worlds {
+    type Output = World;
+
+    fn index(&self, id: WorldId) -> &World {
+        &self.0[usize::from(id.0)]
+    }
+}
+
+impl IndexMut<WorldId> for Worlds {
+    fn index_mut(&mut self, id: WorldId) -> &mut World {
+        &mut self.0[usize::from(id.0)]
+    }
 }
 
 impl World {
