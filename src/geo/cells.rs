@@ -21,7 +21,7 @@ const SQUARE_LAT: i64 = (1i64 << 32) / 6;
 const AXIS_BITS_MAX: u32 = 20;
 
 /// Base 32 as geohash has it: no a, i, l, o.
-const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
+pub(super) const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
 
 /// Longest geohash in use: 60 bits, 3.7 cm.
 pub const GEOHASH_CHARS_MAX: usize = 12;

@@ -154,12 +154,12 @@ fn entry_of<'a>(entries: &'a mut [Entry], at: &[u32], slot: u32) -> Option<&'a m
 }
 
 /// The box around a circle, in turn fractions.
-struct Reach {
+pub(super) struct Reach {
     centre: Place,
-    south: i64,
-    north: i64,
+    pub(super) south: i64,
+    pub(super) north: i64,
     /// To either side; `1 << 31` and above is all the way round.
-    lon: u32,
+    pub(super) lon: u32,
 }
 
 impl Reach {
@@ -168,7 +168,7 @@ impl Reach {
     const MARGIN: f64 = 1.001;
     const RADIUS_M_MAX: f64 = 400_000.0;
 
-    fn new(centre: Place, radius_m: f64) -> Reach {
+    pub(super) fn new(centre: Place, radius_m: f64) -> Reach {
         if radius_m.is_nan() || radius_m > Self::RADIUS_M_MAX {
             return Reach { centre, south: -(POLE as i64), north: POLE as i64, lon: 1 << 31 };
         }

@@ -3,7 +3,7 @@
 //! A place is two 32-bit fractions of a turn ([`turns`]), so that a difference of longitudes is one wrapping
 //! subtraction, right across the antimeridian. There is one distance in all of Ringroad ([`distance::metres`]): the
 //! index, the proximity rule and the ledger of `ringroad drive` all mean that one. Cells ([`cells`]) only ever find
-//! candidates; the distance decides.
+//! candidates; the distance decides. Squares ([`squares`]) are the coarse cells that hosts tell each other positions by.
 //!
 //! This room knows nothing of vehicles, connections or time.
 
@@ -12,7 +12,9 @@ pub mod distance;
 pub mod cells;
 pub mod index;
 pub mod proximity;
+pub mod squares;
 
 pub use index::CellIndex;
 pub use proximity::{Change, Hysteresis};
+pub use squares::{Square, Squares};
 pub use turns::Place;

@@ -30,6 +30,11 @@ impl Status {
             Status::Timeout => "timeout",
         }
     }
+
+    /// The status of a word.
+    pub fn from_name(name: &str) -> Option<Status> {
+        [Status::Online, Status::Offline, Status::Timeout].into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// Who a vehicle is, as it registered. Written once, shared by every worker of the host.
@@ -47,6 +52,13 @@ pub struct Identity {
     pub color: Option<Box<str>>,
     /// When it registered, ms since the Unix epoch.
     pub connected_ms: u64,
+}
+
+impl Identity {
+    /// The vehicle's key.
+    pub fn key(&self) -> u64 {
+        super::state::key(&self.vehicle_id)
+    }
 }
 
 /// A vehicle's motion in the units of SAE J2735, as far as its sender gave it.
@@ -81,6 +93,20 @@ impl Motion {
                 .map(|elevation| i32::from(elevation) - 4096),
             accuracy,
             ts,
+        }
+    }
+
+    /// The state record of this motion, with what a record keeps of it.
+    pub fn state(&self, key: u64) -> State {
+        State {
+            lat_e7: self.lat_e7,
+            lon_e7: self.lon_e7,
+            speed: self.speed.unwrap_or(units::SPEED_UNAVAILABLE),
+            heading: self.heading.unwrap_or(units::HEADING_UNAVAILABLE),
+            elevation: self.elevation.map_or(units::ELEVATION_UNAVAILABLE, |elevation| (elevation + 4096) as u16),
+            sec_mark: units::sec_mark(self.ts),
+            accuracy: units::accuracy(self.accuracy.map(|accuracy| f64::from(accuracy) / 100.0)),
+            ..State::unavailable(key)
         }
     }
 }

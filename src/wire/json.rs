@@ -75,6 +75,31 @@ impl EventKind {
         }
     }
 
+    /// The event that goes from one vehicle to another under this name.
+    pub fn relayed(name: &str) -> Option<EventKind> {
+        use EventKind::*;
+        EventKind::from_name(name)
+            .filter(|kind| !matches!(kind, Register | Heartbeat | LocationUpdate | SendMessage | EmergencyAlert))
+    }
+
+    /// The token bucket that it is drawn from, as `[rate_limits]` calls it.
+    pub fn bucket(self) -> Option<&'static str> {
+        match self {
+            EventKind::Register | EventKind::Heartbeat => None,
+            EventKind::LocationUpdate => Some("location_update"),
+            EventKind::SendMessage => Some("send_message"),
+            EventKind::EmergencyAlert => Some("emergency_alert"),
+            EventKind::IceCandidate => Some("ice_candidate"),
+            EventKind::ConnectRequest
+            | EventKind::ConnectResponse
+            | EventKind::CallInitiate
+            | EventKind::WebrtcOffer
+            | EventKind::WebrtcAnswer
+            | EventKind::SyncDisconnect
+            | EventKind::SyncEndCall => Some("signaling"),
+        }
+    }
+
     fn from_name(name: &str) -> Option<EventKind> {
         EventKind::ALL.into_iter().find(|kind| kind.name() == name)
     }

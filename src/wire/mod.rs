@@ -7,6 +7,7 @@
 //! - [`text`], [`event`]: V2V events to clients.
 //! - [`units`]: SAE J2735 units, and their sentinels.
 //! - [`state`]: a vehicle's state in 32 bytes, and the frame that carries many.
+//! - [`envelope`], [`bus`]: what hosts tell each other, as JSON and as state frames; [`resp`]: how Redis speaks.
 //! - [`radio`]: frames of the serial radio modem.
 
 pub mod upgrade;
@@ -19,4 +20,7 @@ pub mod text;
 pub mod event;
 pub mod units;
 pub mod state;
+pub mod bus;
+pub mod envelope;
 pub mod radio;
+pub mod resp;
