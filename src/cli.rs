@@ -3,16 +3,22 @@
 //! Exit codes: 0 done, 1 failed while running, 2 asked for something that cannot be (usage or configuration). A drive is
 //! done whatever its ratio, unless no vehicle could register or none was left at its end.
 
-use std::fmt::Write as _;
-use std::io::{ErrorKind, IsTerminal, Write as _};
+mod announced;
+mod backplane;
+mod watched;
+
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ringroad::config::{self, Config};
-use ringroad::drive::{DriveOptions, Recording, Report};
+use ringroad::drive::{DriveOptions, Recording};
 use tracing_subscriber::EnvFilter;
+
+pub use announced::{announcement, demo_announcement};
+pub use watched::{LiveTable, ProgressLine};
 
 /// The whole command line. Without a subcommand its flags are those of `serve`.
 #[derive(Debug, Parser)]
@@ -214,8 +220,16 @@ impl DemoArgs {
 }
 
 impl ServeArgs {
-    /// The effective configuration; warnings are logged.
+    /// The configuration to run with: the node has a name, and no server refuses it.
     pub fn config(&self) -> Result<Config, Failure> {
+        let mut config = self.effective()?;
+        config.redis.name_node();
+        backplane::look_at_servers(&config)?;
+        Ok(config)
+    }
+
+    /// The effective configuration; warnings are logged.
+    fn effective(&self) -> Result<Config, Failure> {
         // A variable that is not UTF-8 is kept, changed: if it is one of ours, its value is refused by name.
         let env = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
@@ -237,7 +251,10 @@ impl ServeArgs {
 
 /// `ringroad config`
 pub fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
-    let config = args.serve.config()?;
+    let config = args.serve.effective()?;
+    if args.check {
+        backplane::look_at_servers(&config)?;
+    }
     let text = match (args.check, args.show_secrets) {
         (true, _) => "configuration is valid\n".to_owned(),
         (false, true) => config::to_toml_commented(&config),
@@ -252,97 +269,6 @@ pub fn say(text: &str) -> Result<(), Failure> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Runtime(format!("stdout: {error}"))),
         _ => Ok(()),
-    }
-}
-
-/// What `serve` says on stdout once it listens: where, on how many workers, and what differs from the defaults.
-pub fn announcement(config: &Config, listening_on: SocketAddr, workers: usize) -> String {
-    let mut text = format!("ringroad {} listening on {listening_on}\n", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, "workers: {workers}");
-    let differences = config::differences(config);
-    if !differences.is_empty() {
-        text.push_str("different from the defaults:\n");
-    }
-    for (key, value) in differences {
-        let _ = writeln!(text, "  {key} = {value}");
-    }
-    text
-}
-
-/// What `demo` says before it begins.
-pub fn demo_announcement(config: &Config, listening_on: SocketAddr, workers: usize) -> String {
-    let (port, path) = (listening_on.port(), &config.server.path);
-    let mut text = announcement(config, listening_on, workers);
-    let _ = writeln!(text, "a morning of Austin's buses drives against it; meanwhile:");
-    let _ = writeln!(text, "  clients            ws://localhost:{port}{path}");
-    let _ = writeln!(text, "  who is there       http://localhost:{port}/vehicles");
-    let _ = writeln!(text, "  what it counts     http://localhost:{port}/metrics");
-    text
-}
-
-/// A table on stderr that is written over and over, if somebody watches.
-#[derive(Default)]
-pub struct LiveTable {
-    lines: usize,
-}
-
-impl LiveTable {
-    /// Shows everything that the drive has counted so far.
-    pub fn show(&mut self, report: &Report) {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        // A line that the terminal wraps would count as two.
-        let text: Vec<String> = std::iter::once(report.progress_line())
-            .chain(report.to_string().lines().map(str::to_owned))
-            .map(|line| line.chars().take(79).collect())
-            .collect();
-        self.clear();
-        self.lines = text.len();
-        // A broken stderr has nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{}", text.join("\n"));
-    }
-
-    fn clear(&mut self) {
-        if self.lines > 0 {
-            // Up as many lines, then everything below the cursor goes.
-            let _ = write!(std::io::stderr(), "\x1b[{}A\x1b[J", self.lines);
-        }
-        self.lines = 0;
-    }
-}
-
-impl Drop for LiveTable {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// A line on stderr that is written over and over, if somebody watches.
-#[derive(Default)]
-pub struct ProgressLine {
-    width: usize,
-}
-
-impl ProgressLine {
-    /// Shows how far the drive is.
-    pub fn show(&mut self, report: &Report) {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let line = report.progress_line();
-        let width = line.chars().count();
-        // Blanks cover what is left of a longer line. A broken stderr has nobody to tell.
-        let _ = write!(std::io::stderr(), "\r{line}{}", " ".repeat(self.width.saturating_sub(width)));
-        self.width = width;
-    }
-}
-
-impl Drop for ProgressLine {
-    fn drop(&mut self) {
-        if self.width > 0 {
-            let _ = writeln!(std::io::stderr());
-        }
     }
 }
 
@@ -420,17 +346,5 @@ mod tests {
             let options = args.options(&Config::default(), listening_on.parse().expect("an address"), &[]);
             assert_eq!(options.url, url);
         }
-    }
-
-    #[test]
-    fn the_announcement_has_what_differs() {
-        let mut config = Config::default();
-        let address = "127.0.0.1:3002".parse().expect("an address");
-        let plain = announcement(&config, address, 2);
-        assert!(plain.ends_with("listening on 127.0.0.1:3002\nworkers: 2\n"), "{plain}");
-        config.vehicles.nearby_radius_m = 300.0;
-        config.auth.secret = "hunter2".to_owned();
-        let text = announcement(&config, address, 2);
-        assert!(text.contains("  vehicles.nearby_radius_m = 300.0\n") && !text.contains("hunter2"), "{text}");
     }
 }

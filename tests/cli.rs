@@ -1,8 +1,10 @@
 //! The binary from outside: exit codes, what goes to which stream, and pipes that close early.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn ringroad(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
@@ -32,9 +34,17 @@ fn exit_codes_and_streams() {
         (&["config", "--set", "server.worker=1"], &[], 2, "", "nearest known key is `server.workers`"),
         (&["config"], &[("NEARBY_RADIUS_METERS", "321")], 0, "nearby_radius_m = 321.0", ""),
         (&["config", "--listen", "127.0.0.1:9"], &[("V2V_SERVER_PORT", "4000")], 0, "listen = \"127.0.0.1:9\"", ""),
-        (&["config"], &[("ENABLE_REDIS", "true")], 2, "", "not part of this version"),
-        (&["config", "--check"], &[("REDIS_URL", "redis://x")], 0, "valid", "REDIS_URL is ignored"),
-        (&["config", "--check"], &[("REDIS_URL", "redis://x"), ("RINGROAD_LOG", "error")], 0, "valid", ""),
+        (&["config"], &[("ENABLE_REDIS", "true")], 0, "url = \"redis://127.0.0.1:6379\"", ""),
+        (&["config"], &[("REDIS_URL", "redis://:word@cache")], 0, "url = \"redis://:********@cache\"", ""),
+        (&["config", "--check"], &[("REDIS_URL", "redis://cache:x")], 2, "", "a port is not a number"),
+        (&["config"], &[("RINGROAD_REDIS__LEASE_MS", "5000"), ("REDIS_URL", "redis://x")], 0, "5000", "lease_ms"),
+        (
+            &["config"],
+            &[("RINGROAD_REDIS__LEASE_MS", "5000"), ("REDIS_URL", "redis://x"), ("RINGROAD_LOG", "error")],
+            0,
+            "5000",
+            "",
+        ),
         (&["config", "--check"], &[("RUST_LOG", "a=b=c")], 2, "", "RUST_LOG"),
         (&["drive", "wss://localhost"], &[], 2, "", "no TLS"),
         (&["drive", "ws://localhost", "--hz", "1000"], &[], 2, "", "hz is 1000"),
@@ -84,12 +94,17 @@ fn a_drive_whose_gateway_goes_away_fails_and_still_shows_its_table() {
 
 #[test]
 fn secrets_are_shown_only_when_asked_for() {
-    let env = [("V2V_JWT_SECRET", "hunter2")];
+    let env =
+        [("V2V_JWT_SECRET", "hunter2"), ("REDIS_URL", "rediss://:hunter2@h"), ("RINGROAD_REDIS__PASSWORD", "hunter2")];
     let output = run(&["config"], &env);
-    assert!(text(&output.stdout).contains("secret = \"********\""));
+    for shown in ["secret = \"********\"", "url = \"rediss://:********@h\"", "password = \"********\""] {
+        assert!(text(&output.stdout).contains(shown), "{shown}: {}", text(&output.stdout));
+    }
     assert!(!text(&output.stdout).contains("hunter2") && !text(&output.stderr).contains("hunter2"));
     let output = run(&["config", "--show-secrets"], &env);
-    assert!(text(&output.stdout).contains("secret = \"hunter2\""));
+    for shown in ["secret = \"hunter2\"", "url = \"rediss://:hunter2@h\"", "password = \"hunter2\""] {
+        assert!(text(&output.stdout).contains(shown), "{shown}: {}", text(&output.stdout));
+    }
 }
 
 #[test]
@@ -110,4 +125,118 @@ fn a_reader_that_leaves_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
         assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
     }
+}
+
+/// A Redis server on a socket in the file system. It is stopped when it is dropped.
+struct Redis {
+    process: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start(args: &[&str]) -> Redis {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--unixsocket", "s", "--save", ""]).args(args).current_dir(directory.path());
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let mut redis = Redis { process, directory };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(redis.directory.path().join("s")).is_err() {
+            assert_eq!(redis.process.try_wait().expect("a child"), None, "it runs");
+            assert!(Instant::now() < deadline, "it listens");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        redis
+    }
+
+    fn url(&self, login: &str) -> String {
+        format!("unix://{}/s?{login}", self.directory.path().display())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("a child");
+    }
+}
+
+/// An address where nobody listens, and nobody else can as long as the socket is kept.
+fn nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    let addr = socket.local_addr().expect("bound").as_socket().expect("an address");
+    (socket, addr)
+}
+
+/// Starts `serve`, reads what it says until `last`, and ends it as an operator does.
+fn served(env: &[(&str, &str)], last: &str) -> (Vec<String>, Output) {
+    let mut serve = ringroad(&["serve", "--listen", "127.0.0.1:0", "--workers", "1"], env)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = Vec::new();
+    for line in BufReader::new(serve.stdout.take().expect("a pipe")).lines() {
+        lines.push(line.expect("UTF-8"));
+        if lines.last().is_some_and(|line| line.starts_with(last)) {
+            break;
+        }
+    }
+    let pid = nix::unistd::Pid::from_raw(serve.id().try_into().expect("a pid"));
+    // It may have ended by itself; then its output says why.
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    (lines, serve.wait_with_output().expect("it ends"))
+}
+
+#[test]
+fn a_server_that_refuses_is_an_error_of_the_configuration() {
+    let redis = Redis::start(&["--requirepass", "rightword"]);
+    for (login, part) in [("password=hunter2", "WRONGPASS"), ("", "the server wants a password")] {
+        let env = [("REDIS_URL", &*redis.url(login))];
+        for args in [&["config", "--check"][..], &["serve", "--listen", "127.0.0.1:0"], &["demo"]] {
+            let output = run(args, &env);
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!((output.status.code(), out), (Some(2), ""), "{args:?} {err}");
+            assert!(err.starts_with("ringroad: redis: ") && err.contains(part), "{args:?} {err}");
+            assert!(!err.contains("hunter2"), "{args:?} {err}");
+        }
+        assert_eq!(run(&["config"], &env).status.code(), Some(0), "it only prints");
+    }
+    let output = run(&["config", "--check"], &[("REDIS_URL", &*redis.url("password=rightword"))]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), out, err), (Some(0), "configuration is valid\n", ""));
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_a_warning() {
+    let (_socket, addr) = nobody();
+    let url = format!("redis://:hunter2@{addr}");
+    let env = [("REDIS_URL", &*url), ("RINGROAD_REDIS__NODE_ID", "edge-1")];
+    let warning = format!("WARN ringroad::cli::backplane: redis cannot be used now: {addr}: Connection refused");
+    let output = run(&["config", "--check"], &env);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), out), (Some(0), "configuration is valid\n"), "{err}");
+    assert!(err.contains(&warning) && !err.contains("hunter2"), "{err}");
+
+    let (lines, output) = served(&env, "redis: ");
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{lines:?} {err}");
+    assert!(lines[0].contains(" listening on 127.0.0.1:") && lines[1] == "workers: 1", "{lines:?}");
+    assert_eq!(lines[2..], ["node: edge-1".to_owned(), format!("redis: {addr}")]);
+    assert!(err.contains(&warning) && !err.contains("hunter2"), "{err}");
+}
+
+#[test]
+fn a_gateway_with_a_backplane_says_which() {
+    let redis = Redis::start(&[]);
+    let (lines, output) = served(&[("REDIS_URL", &*redis.url("db=3"))], "redis: ");
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{lines:?} {err}");
+    assert!(lines[2].strip_prefix("node: ").is_some_and(|name| name.contains('-')), "{lines:?}");
+    assert_eq!(lines[3], format!("redis: {}/s, database 3", redis.directory.path().display()));
+    assert!(!err.contains("cannot be used"), "{err}");
+
+    let (lines, output) = served(&[("REDIS_URL", &*redis.url("")), ("ENABLE_REDIS", "false")], "workers: ");
+    assert_eq!((output.status.code(), lines.len()), (Some(0), 2), "{lines:?} {}", text(&output.stderr));
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use toml::Value;
 
 use super::keys::{self, Key, Kind};
-use super::{Config, ConfigError, MASK, Problem, Source};
+use super::{Config, ConfigError, MASK, Problem, Source, UrlError, url};
 use crate::wire::json::is_vehicle_id;
 
 /// What an outbox must hold beyond the largest message: a relayed message leaves with a frame header and some fields
@@ -37,6 +37,9 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         }
         Err(error) => problems.push(Problem::Refused { reason: error.to_string(), at: Source::Default }),
     }
+    if let Err(unread @ UrlError::PasswordUnread) = config.redis.servers() {
+        problems.push(Problem::Refused { reason: unread.to_string(), at: Source::Default });
+    }
     problems.extend(relations(config, |_| Source::Default));
     if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
 }
@@ -64,14 +67,35 @@ pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
             vehicles.len() == ids.len()
                 && ids.iter().all(|(short, vehicle)| is_short_id(short) && vehicle.as_str().is_some_and(is_vehicle_id))
         }
+        (Kind::Servers, Value::String(text)) => text.is_empty() || url::parse(text).is_ok(),
+        (Kind::Prefix, Value::String(text)) => {
+            text.len() <= keys::PREFIX_CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+        }
+        (Kind::Events, Value::Array(items)) => items.iter().all(|item| item.as_str().is_some_and(is_event)),
+        (Kind::Words(words), Value::Array(items)) => {
+            let given: BTreeSet<_> = items.iter().filter_map(Value::as_str).collect();
+            given.len() == items.len() && given.iter().all(|word| words.contains(word))
+        }
+        (Kind::NodeId, Value::String(id)) => is_node_id(id),
         _ => false,
     }
 }
 
 /// The error for a value that its key does not accept.
 pub(super) fn invalid(key: &Key, value: &Value, at: Source) -> Problem {
-    let value = if key.kind == Kind::Secret { MASK.to_owned() } else { shown(value) };
-    Problem::Invalid { key: key.name.to_owned(), value, expected: key.kind.to_string(), at }
+    let name = key.name.to_owned();
+    let value = match (key.kind, value) {
+        (Kind::Servers, Value::String(text)) => {
+            let value = shown(&Value::String(url::masked(text)));
+            return match url::parse(text) {
+                Err(error) => Problem::Refused { reason: format!("`{name}` is {value}: {error}"), at },
+                Ok(_) => Problem::Invalid { key: name, value, expected: key.kind.to_string(), at },
+            };
+        }
+        (Kind::Secret | Kind::Servers, _) => MASK.to_owned(),
+        (_, value) => shown(value),
+    };
+    Problem::Invalid { key: name, value, expected: key.kind.to_string(), at }
 }
 
 /// A value as TOML, short enough for a line of a terminal.
@@ -131,6 +155,9 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
             format!("`auth.secret` is {MASK}, which `ringroad config` prints in the place of a secret; set the secret"),
         );
     }
+    for (keys, reason) in config.redis.conflicts() {
+        refuse(keys, reason);
+    }
     problems
 }
 
@@ -143,6 +170,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "`auth.secret` has {secret_bytes} bytes; an HS256 secret should have at least {SECRET_BYTES_MIN}"
         ));
     }
+    warnings.extend(config.redis.warnings());
     warnings
 }
 
@@ -170,6 +198,15 @@ fn is_origin(text: &str) -> bool {
 fn is_short_id(text: &str) -> bool {
     // Written in one way only, or `7` and `07` would be two entries for one modem.
     text.parse::<u8>().is_ok_and(|id| (1..=254).contains(&id) && id.to_string() == text)
+}
+
+fn is_event(text: &str) -> bool {
+    (1..=keys::NAME_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'))
+}
+
+fn is_node_id(text: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.len() <= keys::NAME_CHARS_MAX && text.bytes().all(of_name)
 }
 
 #[cfg(test)]
@@ -225,6 +262,28 @@ mod tests {
                 "radio.short_ids",
                 &["{}", "{1='CAR', 254='a.b_c-d'}"],
                 &["{0='CAR'}", "{255='CAR'}", "{07='CAR'}", "{1='ab'}", "{1='a b c'}", "{1='CAR', 2='CAR'}", "{1=3}"],
+            ),
+            (
+                "redis.url",
+                &["''", "'redis://localhost'", "'unix:///run/redis.sock'", "'redis+cluster://a,b:7000'"],
+                &["'localhost'", "'http://localhost'", "'redis://localhost:0'", "'redis://a,b'", "1", "['redis://a']"],
+            ),
+            ("redis.channel_prefix", &["''", "'prod:'", "'{v}:'"], &["'a b'", "'ä'", "1", "\"\\n\""]),
+            (
+                "redis.publish_whitelist",
+                &["[]", "['emergency_alert', 'weather']"],
+                &["['Weather']", "['']", "['v2v:x']", "'weather'", "[1]"],
+            ),
+            ("redis.payload_bytes_max", &["1024", "1048576"], &["1023", "1048577"]),
+            ("redis.retry_events_max", &["1", "100000"], &["0", "100001"]),
+            ("redis.messages_max", &["0", "10000000"], &["10000001", "-1"]),
+            ("redis.lease_ms", &["3000", "600000"], &["2999", "600001"]),
+            ("redis.node_id", &["''", "'edge-1.example_2'"], &["'a b'", "'ä'", "'a:b'", "1"]),
+            ("redis.position_tick_ms", &["0", "1000"], &["1001", "-1"]),
+            (
+                "redis.shared_limits",
+                &["[]", "['emergency_alert', 'location_update']"],
+                &["['emergency']", "['signaling', 'signaling']", "'signaling'", "[1]"],
             ),
             (
                 "rate_limits.signaling",

@@ -45,6 +45,16 @@ pub enum Kind {
     Bucket,
     /// Short radio ids to vehicle ids.
     ShortIds,
+    /// Where the backplane's servers are, or nothing. Printed without its password.
+    Servers,
+    /// What names in Redis begin with.
+    Prefix,
+    /// Names of events.
+    Events,
+    /// Any of some words, each once.
+    Words(&'static [&'static str]),
+    /// Name of a node, or nothing.
+    NodeId,
 }
 
 /// Paths that answer HTTP on the same port.
@@ -58,6 +68,15 @@ pub const BURST: Kind = Kind::Whole(0, 1_000_000);
 
 /// Time in which a bucket fills.
 pub const PER_MS: Kind = Kind::Whole(1, DAY_MS);
+
+/// The token buckets of `[rate_limits]`.
+const BUCKETS: [&str; 5] = ["location_update", "send_message", "signaling", "ice_candidate", "emergency_alert"];
+
+/// Characters of a prefix.
+pub const PREFIX_CHARS_MAX: usize = 64;
+
+/// Characters of a node's name, and of an event's.
+pub const NAME_CHARS_MAX: usize = 64;
 
 const DAY_MS: u64 = 86_400_000;
 const KIB: u64 = 1024;
@@ -130,6 +149,76 @@ pub const KEYS: &[Key] = &[
     key("presence.scope", Kind::Choice(&["all", "nearby", "none"]), "", "Who hears of a vehicle's coming and going"),
     key("auth.required", Kind::Flag, "", "Whether register needs a valid authToken"),
     key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens"),
+    key(
+        "redis.url",
+        Kind::Servers,
+        "",
+        "Servers that join this host with others; empty: none. redis://[[user]:password@]host[:port][/db], rediss:// with \
+         TLS, unix:///path[?db=N&user=name&password=word], \
+         redis+sentinel://[[user]:password@]host[:port],host[:port],.../service[/db], \
+         redis+cluster://[[user]:password@]host[:port],host[:port],..., rediss+sentinel:// and rediss+cluster:// with \
+         TLS; in user, password and path %2F stands for /",
+    ),
+    key("redis.username", Kind::Text, "", "ACL user; empty: the one in the URL, or the default user"),
+    key("redis.password", Kind::Secret, "", "Password; empty: the one in the URL, or that of password_file"),
+    key(
+        "redis.password_file",
+        Kind::Text,
+        "",
+        "File with the password, read at start, blanks around it trimmed; only without any other password",
+    ),
+    key(
+        "redis.tls_ca",
+        Kind::Text,
+        "",
+        "PEM file of the authorities that may have signed the servers' certificates; empty: the system's",
+    ),
+    key("redis.channel_prefix", Kind::Prefix, "", "What every channel and key begins with; the same on all hosts"),
+    key(
+        "redis.publish_whitelist",
+        Kind::Events,
+        "",
+        "Events that may go to v2v:broadcast and are taken from it; Ringroad publishes only the three of the default, \
+         any other is taken from other servers and given to every client",
+    ),
+    key(
+        "redis.payload_bytes_max",
+        Kind::Whole(1024, MIB),
+        "bytes",
+        "Longest message that is published or read, positions left out",
+    ),
+    key(
+        "redis.retry_events_max",
+        Kind::Whole(1, 100_000),
+        "alerts",
+        "Emergency alerts that each worker keeps, to publish them when the servers are back and to repeat them",
+    ),
+    key(
+        "redis.messages_max",
+        Kind::Whole(0, 10_000_000),
+        "messages",
+        "Length of the list v2v:messages, which is trimmed to it; 0: none is kept",
+    ),
+    key(
+        "redis.lease_ms",
+        Kind::Whole(3_000, 600_000),
+        "ms",
+        "How long a node may be silent before its vehicles are announced as gone; well above the 3 s after which a \
+         silent link is given up and the 1 s in which a lost one is tried again",
+    ),
+    key(
+        "redis.node_id",
+        Kind::NodeId,
+        "",
+        "Name of this process, unique among those that share the servers; empty: made at start",
+    ),
+    key(
+        "redis.position_tick_ms",
+        Kind::Whole(0, 1_000),
+        "ms",
+        "Least time between two publications of positions in one square; 0: every turn",
+    ),
+    key("redis.shared_limits", Kind::Words(&BUCKETS), "", "Token buckets of rate_limits that all hosts share"),
     key(
         "limits.conns_per_worker_max",
         Kind::Whole(1, 1_000_000),
@@ -247,6 +336,11 @@ impl fmt::Display for Kind {
             Kind::ShortIds => {
                 write!(f, "short ids from 1 to 254, each with its own vehicle id (3 to 40 of A-Z a-z 0-9 . _ -)")
             }
+            Kind::Servers => write!(f, "a URL such as redis://user:password@localhost:6379/0, or nothing"),
+            Kind::Prefix => write!(f, "at most {PREFIX_CHARS_MAX} ASCII characters without blanks"),
+            Kind::Events => write!(f, "a list of events, each 1 to {NAME_CHARS_MAX} of a-z _"),
+            Kind::Words(words) => write!(f, "a list of any of \"{}\", each once", words.join("\", \"")),
+            Kind::NodeId => write!(f, "1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, or nothing"),
         }
     }
 }
@@ -268,6 +362,13 @@ mod tests {
         of_table.sort();
         assert_eq!(of_struct, of_table);
         assert_eq!(sections().count(), tree.len(), "the keys of one section stand together");
+    }
+
+    #[test]
+    fn every_bucket_can_be_shared() {
+        let of_table = KEYS.iter().filter(|key| key.kind == Kind::Bucket);
+        let names: Vec<&str> = of_table.filter_map(|key| key.name.strip_prefix("rate_limits.")).collect();
+        assert_eq!(names, BUCKETS);
     }
 
     #[test]
@@ -294,6 +395,9 @@ mod tests {
             ("vehicle", "vehicles"),
             ("server.origins", "server.allowed_origins"),
             ("vehicles.radius", "vehicles.nearby_radius_m"),
+            ("redis.prefix", "redis.channel_prefix"),
+            ("redis.user", "redis.username"),
+            ("redis.lease", "redis.lease_ms"),
         ];
         for (wrong, meant) in cases {
             assert_eq!(nearest(wrong), meant, "{wrong}");

@@ -2,13 +2,15 @@
 //!
 //! [`Config`] is what the rest of Ringroad sees: complete, checked, never a text. Four files stand behind it: [`keys`]
 //! names every key with its unit and range, `sources` reads the layers and refuses what it does not know, `check` holds
-//! the rules, `show` prints a configuration back.
+//! the rules, `show` prints a configuration back. `redis` and `url` turn the backplane's part into servers.
 
 mod check;
 mod error;
 pub mod keys;
+mod redis;
 mod show;
 mod sources;
+mod url;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use error::{ConfigError, Problem, Source};
+pub use redis::{Redis, Servers, Topology};
 pub use show::{MASK, differences, masked, to_toml_commented};
 pub use sources::{Loaded, load};
+pub use url::UrlError;
 
 /// The whole configuration, with defaults that need no file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub presence: Presence,
     /// Who may register.
     pub auth: Auth,
+    /// The backplane.
+    pub redis: Redis,
     /// Bounds.
     pub limits: Limits,
     /// The serial radio modem.

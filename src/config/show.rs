@@ -16,6 +16,7 @@ pub fn masked(config: &Config) -> Config {
     if !config.auth.secret.is_empty() {
         config.auth.secret = MASK.to_owned();
     }
+    config.redis = config.redis.masked();
     config
 }
 
@@ -54,6 +55,7 @@ fn range(key: &Key) -> String {
         Kind::Whole(min, max) => format!(" {min} to {max}{unit}."),
         Kind::Real(min, max) => format!(" {min} to {max}{unit}."),
         Kind::Choice(words) => format!(" One of {}.", words.join(", ")),
+        Kind::Words(words) => format!(" Any of {}.", words.join(", ")),
         _ => String::new(),
     }
 }
@@ -89,6 +91,9 @@ mod tests {
         config.rate_limits.signaling = Bucket { burst: 0, per_ms: 7 };
         config.presence.scope = PresenceScope::Nearby;
         config.auth.secret = "quote \" backslash \\ newline \n end".into();
+        config.redis.url = "redis+sentinel://me:my%2Fword@a,b:5/main/3".into();
+        config.redis.password = "hunter2".into();
+        config.redis.shared_limits = vec![];
         config.radio.short_ids.insert("12".into(), "BUS-12".into());
         config
     }
@@ -126,6 +131,9 @@ mod tests {
             ("rate_limits.signaling", "{ burst = 0, per_ms = 7 }"),
             ("presence.scope", "\"nearby\""),
             ("auth.secret", "\"********\""),
+            ("redis.url", "\"redis+sentinel://me:********@a,b:5/main/3\""),
+            ("redis.password", "\"********\""),
+            ("redis.shared_limits", "[]"),
             ("radio.short_ids", "{ 12 = \"BUS-12\" }"),
         ];
         assert_eq!(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), expected);

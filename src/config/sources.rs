@@ -17,9 +17,13 @@ use super::keys::{self, Key, Kind, Place};
 use super::{Config, ConfigError, Problem, Source, check};
 
 /// Names that begin like ours and are not keys: the log filter, and what Kubernetes and Docker put into the
-/// environment of a pod when a service is called `ringroad`.
-const NOT_KEYS: [&str; 2] = ["RINGROAD_LOG", "RINGROAD_PORT"];
-const NOT_KEYS_BEGIN: [&str; 2] = ["RINGROAD_SERVICE_", "RINGROAD_PORT_"];
+/// environment of a pod when a service is called `ringroad` or `ringroad-redis`.
+const NOT_KEYS: [&str; 3] = ["RINGROAD_LOG", "RINGROAD_PORT", "RINGROAD_REDIS_PORT"];
+const NOT_KEYS_BEGIN: [&str; 4] =
+    ["RINGROAD_SERVICE_", "RINGROAD_PORT_", "RINGROAD_REDIS_SERVICE_", "RINGROAD_REDIS_PORT_"];
+
+/// Where `ENABLE_REDIS` alone looks for a server.
+const LOCAL_REDIS: &str = "redis://127.0.0.1:6379";
 
 /// A configuration that can be used.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,11 +46,11 @@ pub fn load(
     if let Some(path) = file {
         layers.lay_file(path);
     }
-    let mut warnings = layers.lay_old_names(&env);
+    layers.lay_old_names(&env);
     layers.lay_environment(&env);
     layers.lay_sets(sets);
     let config = layers.finish()?;
-    warnings.extend(check::warnings(&config));
+    let warnings = check::warnings(&config);
     Ok(Loaded { config, warnings })
 }
 
@@ -103,7 +107,7 @@ impl Layers {
     }
 
     /// Names that existing deployments use. What is set to nothing counts as not set, as they had it.
-    fn lay_old_names(&mut self, env: &BTreeMap<String, String>) -> Vec<String> {
+    fn lay_old_names(&mut self, env: &BTreeMap<String, String>) {
         let old = |name: &str| {
             let text = env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
             text.map(|text| (text, Source::Variable(name.to_owned())))
@@ -127,18 +131,24 @@ impl Layers {
             }
         }
 
-        let mut warnings = Vec::new();
-        match (old("ENABLE_REDIS"), old("REDIS_URL")) {
-            (Some((text, at)), _) if truth(text) != Some(false) => {
-                let reason = "the Redis backplane is not part of this version; unset ENABLE_REDIS or set it to false";
-                self.problems.push(Problem::Refused { reason: reason.to_owned(), at });
+        let lay_url = |layers: &mut Layers, url: &str, at| layers.lay("redis.url", Value::String(url.to_owned()), at);
+        match (old("ENABLE_REDIS").map(|(text, at)| (truth(text), text, at)), old("REDIS_URL")) {
+            (Some((None, text, at)), _) => {
+                let reason = format!("ENABLE_REDIS is {text:?}; expected true or false");
+                self.problems.push(Problem::Refused { reason, at });
             }
-            (None, Some(_)) => {
-                warnings.push("REDIS_URL is ignored: the Redis backplane is not part of this version".to_owned())
+            // Also what a file says, as any higher layer does.
+            (Some((Some(false), _, at)), _) => lay_url(self, "", at),
+            // The address alone is enough.
+            (Some((Some(true), ..)) | None, Some((url, at))) => lay_url(self, url, at),
+            (Some((Some(true), _, at)), None) => {
+                let in_file = self.tree.get("redis").and_then(|redis| redis.get("url")?.as_str());
+                if in_file == Some("") {
+                    lay_url(self, LOCAL_REDIS, at);
+                }
             }
-            _ => {}
+            (None, None) => {}
         }
-        warnings
     }
 
     fn lay_environment(&mut self, env: &BTreeMap<String, String>) {
@@ -259,11 +269,6 @@ impl Layers {
     }
 
     fn unknown(&mut self, path: String, at: Source) {
-        if path == "redis" || path.starts_with("redis.") {
-            let reason = format!("`{path}`: the Redis backplane is not part of this version");
-            self.problems.push(Problem::Refused { reason, at });
-            return;
-        }
         let nearest = keys::nearest(&path);
         self.problems.push(Problem::Unknown { key: path, nearest, at });
     }
@@ -272,9 +277,13 @@ impl Layers {
         if !self.problems.is_empty() {
             return Err(ConfigError(self.problems));
         }
-        let config = Config::deserialize(self.tree).map_err(|error| refused(error.to_string()))?;
+        let mut config = Config::deserialize(self.tree).map_err(|error| refused(error.to_string()))?;
         let source = |key: &str| self.sources.get(key).cloned().unwrap_or(Source::Default);
-        let problems = check::relations(&config, source);
+        let mut problems = Vec::new();
+        if let Err(reason) = config.redis.read_password_file() {
+            problems.push(Problem::Refused { reason, at: source("redis.password_file") });
+        }
+        problems.extend(check::relations(&config, source));
         if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
     }
 }
@@ -298,10 +307,15 @@ fn value_of(kind: &Kind, text: &str) -> Value {
     let bare = || Value::String(text.to_owned());
     let toml = || text.parse::<Value>().ok();
     match kind {
-        Kind::Address | Kind::Path | Kind::Text | Kind::Secret | Kind::Choice(_) => {
-            toml().filter(Value::is_str).unwrap_or_else(bare)
-        }
-        Kind::Origins if !text.trim_start().starts_with('[') => {
+        Kind::Address
+        | Kind::Path
+        | Kind::Text
+        | Kind::Secret
+        | Kind::Choice(_)
+        | Kind::Servers
+        | Kind::Prefix
+        | Kind::NodeId => toml().filter(Value::is_str).unwrap_or_else(bare),
+        Kind::Origins | Kind::Events | Kind::Words(_) if !text.trim_start().starts_with('[') => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }

@@ -67,6 +67,13 @@ fn values_are_read_as_their_layer_writes_them() {
         ("", &["ALLOWED_ORIGINS=*"], &[], ""),
         ("", &["ALLOWED_ORIGINS=", "V2V_SERVER_PORT= ", "REQUIRE_AUTH="], &[], ""),
         ("", &["REQUIRE_AUTH=no", "ENABLE_REDIS=False"], &[], ""),
+        (
+            "",
+            &["RINGROAD_REDIS__PUBLISH_WHITELIST=radio_text, weather"],
+            &["redis.shared_limits=signaling,ice_candidate", "redis.node_id=7"],
+            "redis.publish_whitelist=[\"radio_text\", \"weather\"]; redis.node_id=\"7\"; \
+             redis.shared_limits=[\"signaling\", \"ice_candidate\"]",
+        ),
         ("", &[], &["presence.scope=none"], r#"presence.scope="none""#),
         ("", &[], &["auth.secret=12345"], r#"auth.secret="********""#),
         (
@@ -97,6 +104,12 @@ fn values_are_read_as_their_layer_writes_them() {
         (
             "",
             &["RINGROAD_PORT_3002_TCP_ADDR=10.0.0.1", "RINGROAD_SERVICE_HOST=10.0.0.1", "RINGROAD_PORT=tcp://x"],
+            &[],
+            "",
+        ),
+        (
+            "",
+            &["RINGROAD_REDIS_PORT=tcp://x", "RINGROAD_REDIS_PORT_6379_TCP=tcp://x", "RINGROAD_REDIS_SERVICE_HOST=x"],
             &[],
             "",
         ),
@@ -168,12 +181,25 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             "",
-            &["ENABLE_REDIS=1", "REDIS_URL=redis://x"],
+            &["ENABLE_REDIS=maybe"],
             &[],
-            &["ENABLE_REDIS: the Redis backplane is not part of this version"],
+            &["variable ENABLE_REDIS: ENABLE_REDIS is \"maybe\"; expected true or false"],
         ),
-        ("[redis]\nurl = 'x'\n", &[], &[], &["FILE:1: `redis`: the Redis backplane is not part of this version"]),
-        ("", &["RINGROAD_REDIS__URL=x"], &[], &["the Redis backplane is not part of this version"]),
+        (
+            "[redis]\nurl = 'redis://me:hunter2@cache:port'\n",
+            &[],
+            &[],
+            &["FILE:2: `redis.url` is \"redis://********@cache:port\": a port is not a number from 1 to 65535; \
+                 expected something like redis://user:password@localhost:6379/0"],
+        ),
+        ("", &["RINGROAD_REDIS__URL=cache"], &[], &["RINGROAD_REDIS__URL: `redis.url` is \"********\": the scheme"]),
+        ("", &["REDIS_URL=redis://a,b"], &[], &["variable REDIS_URL: `redis.url`", "redis+cluster://"]),
+        (
+            "",
+            &[],
+            &["redis.uri=x"],
+            &["--set redis.uri: unknown key `redis.uri`; the nearest known key is `redis.url`"],
+        ),
         (
             "[rate_limits]\nsignaling = {burst = 1, rate = 2}\n",
             &[],
@@ -219,6 +245,31 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
 }
 
 #[test]
+fn the_old_names_of_redis_say_whether_and_where() {
+    let file = "[redis]\nurl = 'redis://file'\n";
+    let (url, on, off) = ("REDIS_URL=redis://old", "ENABLE_REDIS=yes", "ENABLE_REDIS=off");
+    let new = "RINGROAD_REDIS__URL=redis://new";
+    let cases: &[Case<'_, &str>] = &[
+        ("", &[url], &[], "redis://old"),
+        ("", &[url, on], &[], "redis://old"),
+        ("", &[url, off], &[], ""),
+        ("", &["REDIS_URL=nonsense", off], &[], ""),
+        ("", &[on], &[], "redis://127.0.0.1:6379"),
+        ("", &[on, "REDIS_URL= "], &[], "redis://127.0.0.1:6379"),
+        (file, &[], &[], "redis://file"),
+        (file, &[on], &[], "redis://file"),
+        (file, &[url], &[], "redis://old"),
+        (file, &[off], &[], ""),
+        ("", &[url, off, new], &[], "redis://new"),
+        (file, &[url, on, "RINGROAD_REDIS__URL="], &[], ""),
+        (file, &[url, on, new], &["redis.url="], ""),
+    ];
+    for (file, env, sets, expected) in cases {
+        assert_eq!(loaded(file, env, sets).redis.url, *expected, "{file} {env:?} {sets:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_an_error() {
     let error = load(Some(Path::new("/nonexistent/ringroad.toml")), std::iter::empty(), &[]).expect_err("no file");
     assert!(error.to_string().starts_with("/nonexistent/ringroad.toml: "), "{error}");
@@ -232,6 +283,12 @@ fn secrets_stay_out_of_errors() {
     assert!(!error.contains("hunter2"), "{error}");
     let error = load_all("", &[], &["auth.secret:hunter2", "auth.secret hunter2", "=hunter2"]).expect_err("no keys");
     assert!(error.contains("--set auth.secret…: expected") && !error.contains("hunter2"), "{error}");
+    for wrong in ["redis://:hunter2@h:x", "redis://:hunter2", ":hunter2@host", "redis://:p/hunter2@h", "//hunter2"] {
+        let file = format!("[redis]\nurl = ['{wrong}']\npassword = ['hunter2']\n");
+        let (env, set) = (format!("REDIS_URL={wrong}"), format!("redis.url={wrong}"));
+        let error = load_all(&file, &[&env], &[&set]).expect_err("four problems");
+        assert!(error.lines().count() == 4 && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
@@ -243,14 +300,26 @@ fn a_masked_secret_is_no_secret() {
     assert!(error.contains("`auth.secret` is ********, which `ringroad config` prints"), "{error}");
     let all = load_all(&printed, &["V2V_JWT_SECRET=a secret that is long enough to be one"], &[]).expect("usable");
     assert_eq!(all.config, config);
+
+    for secret in ["redis.password=hunter2", "redis.url=redis://:hunter2@cache"] {
+        let config = loaded("", &["REDIS_URL=redis://cache"], &[secret]);
+        let printed = to_toml_commented(&crate::config::masked(&config));
+        assert!(printed.contains("cache") && !printed.contains("hunter2"), "{printed}");
+        let error = load_all(&printed, &[], &[]).expect_err("everyone knows the mask");
+        assert!(error.contains("has ******** in it, which `ringroad config` prints"), "{error}");
+        assert_eq!(loaded(&printed, &[], &[secret]), config);
+    }
 }
 
 #[test]
 fn some_things_are_worth_a_warning_only() {
-    let all = load_all("", &["REDIS_URL=redis://x"], &[]).expect("usable");
-    assert!(all.warnings.len() == 1 && all.warnings[0].contains("REDIS_URL"), "{:?}", all.warnings);
-    let all = load_all("", &["REDIS_URL=redis://x", "ENABLE_REDIS=0"], &[]).expect("usable");
-    assert_eq!(all.warnings, Vec::<String>::new());
+    let all =
+        load_all("", &["REDIS_URL=redis://x"], &["redis.lease_ms=5999", "redis.publish_whitelist=radio_text,gone"]);
+    let warnings = all.expect("usable").warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("`redis.lease_ms` is 5999") && warnings[1].contains("has `gone`:"), "{warnings:?}");
+    let all = load_all("", &[], &["redis.lease_ms=5999", "redis.publish_whitelist=gone"]).expect("usable");
+    assert_eq!(all.warnings, Vec::<String>::new(), "there is no backplane to warn about");
     let all = load_all("", &["REQUIRE_AUTH=yes", "V2V_JWT_SECRET=short"], &[]).expect("usable");
     assert!(all.warnings.len() == 1 && all.warnings[0].contains("5 bytes"), "{:?}", all.warnings);
 }
@@ -262,6 +331,8 @@ fn the_printed_configuration_can_be_given_back() {
     config.rate_limits.send_message = Bucket { burst: 0, per_ms: 1 };
     config.presence.scope = PresenceScope::None;
     config.radio.short_ids.insert("254".into(), "a.b_c-d".into());
+    config.redis.url = "unix:///run/a%20b?password=p%26q".into();
+    config.redis.publish_whitelist = vec!["a_b".into()];
     config.auth.secret = "line\nline \"'''\u{7f}".into();
     assert_eq!(loaded(&to_toml_commented(&config), &[], &[]), config);
 }
