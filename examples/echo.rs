@@ -134,6 +134,7 @@ impl Core for Echo {
                 return;
             }
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => return,
+            Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => return,
         };
         self.ready.push(id);
     }
@@ -170,6 +171,8 @@ impl Core for Echo {
             mail: &mut self.mail,
             radio: &[],
             connects: 0,
+            links: &[],
+            link_bytes: &[],
         })
     }
 

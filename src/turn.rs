@@ -7,6 +7,7 @@
 //! One turn: the shell calls [`Core::handle`] for everything that is ready, then [`Core::poll_turn`] until it answers
 //! `None`, carrying out each [`Turn`] in full before it asks for the next.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::metrics::Counters;
@@ -35,6 +36,63 @@ pub struct ConnId {
 /// A worker of this process, `0..workers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
+
+/// A connection to a Redis server. The core numbers them and uses no number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u32);
+
+/// Where a link goes. Whether it is encrypted is the shell's setting: it is the same for all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// A name or an address, and a port.
+    Tcp {
+        /// As written; the shell resolves it.
+        host: Box<str>,
+        /// TCP port.
+        port: u16,
+    },
+    /// A socket in the file system.
+    Unix {
+        /// Its path.
+        path: Box<str>,
+    },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Endpoint::Unix { path } => f.write_str(path),
+        }
+    }
+}
+
+/// What a core wants done with a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkWork {
+    /// Connect, and then say [`Input::LinkUp`] or [`Input::LinkDown`].
+    Open {
+        /// A new number.
+        link: LinkId,
+        /// Where to.
+        to: Endpoint,
+    },
+    /// Send a part of [`Turn::link_bytes`]. At most one per link and turn.
+    Send {
+        /// A link that is up.
+        link: LinkId,
+        /// Offset of the first byte.
+        start: u32,
+        /// How many, at least one.
+        len: u32,
+    },
+    /// Give the link up at once, in whatever state it is. No input follows for it.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+}
 
 /// Why no more bytes will come from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +161,25 @@ pub enum Input<'a, Mail> {
         /// As read from the serial line, at any split.
         bytes: &'a [u8],
     },
+    /// A link is connected, and encrypted where links are.
+    LinkUp {
+        /// Which.
+        link: LinkId,
+    },
+    /// Bytes arrived over a link.
+    LinkBytes {
+        /// Which.
+        link: LinkId,
+        /// What arrived, at least one byte.
+        bytes: &'a [u8],
+    },
+    /// A link could not be made, or has ended. Its number is dead.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// What an operator should read.
+        why: &'a str,
+    },
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,
 }
@@ -149,6 +226,10 @@ pub struct Turn<'a, Mail> {
     pub radio: &'a [u8],
     /// How many connections to open to the shell's target.
     pub connects: u32,
+    /// What is to be done with links, in order.
+    pub links: &'a [LinkWork],
+    /// The bytes that links are to send.
+    pub link_bytes: &'a [u8],
 }
 
 impl<'a, Mail> Turn<'a, Mail> {

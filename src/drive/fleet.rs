@@ -302,6 +302,7 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             Input::Stop if self.report.phase < Phase::Closing => self.enter(now, Phase::Closing),
             // A fleet has one worker and no radio.
             Input::Stop | Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {}
+            Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => {}
         }
     }
 
@@ -325,7 +326,18 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
         if sends.is_empty() && finished.is_empty() && released.is_empty() && connects == 0 {
             return None;
         }
-        Some(Turn { arena, log: &[], sends, finished, released, mail, radio: &[], connects })
+        Some(Turn {
+            arena,
+            log: &[],
+            sends,
+            finished,
+            released,
+            mail,
+            radio: &[],
+            connects,
+            links: &[],
+            link_bytes: &[],
+        })
     }
 
     fn next_deadline(&self) -> Option<u64> {

@@ -16,10 +16,12 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now {
-            mono_ms: self.origin.elapsed().as_millis() as u64,
-            // A wall clock before 1970 is a wrong clock, not a reason to stop.
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-        }
+        Now { mono_ms: self.origin.elapsed().as_millis() as u64, unix_ms: unix_ms() }
     }
+}
+
+/// The wall clock, ms since the Unix epoch.
+pub fn unix_ms() -> u64 {
+    // A wall clock before 1970 is a wrong clock, not a reason to stop.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -35,6 +35,13 @@ counters! {
         radio_bytes_shed: u64 = counter "ringroad_radio_shed_bytes_total", "bytes",
             "Bytes for the radio modem that were dropped: the line was too slow, or the device away.";
         radio_lost: u64 = counter "ringroad_radio_lost_total", "", "Times the radio device was lost.";
+        links_up: u64 = counter "ringroad_links_up_total", "", "Links to Redis servers that were made.";
+        links_down: u64 = counter "ringroad_links_down_total", "",
+            "Links to Redis servers that could not be made, or ended without being closed.";
+        link_sends_blocked: u64 = counter "ringroad_link_sends_blocked_total", "",
+            "Sends to Redis servers of which the kernel took a part or nothing.";
+        link_stalls: u64 = counter "ringroad_link_stalls_total", "",
+            "Times a link was not read because the worker had not handled what had been read.";
         pumps: u64 = counter "ringroad_pumps_total", "", "Runs of the pump: wake-ups of this worker.";
         turns: u64 = counter "ringroad_turns_total", "", "Turns of the core carried out.";
         budgets_spent: u64 = counter "ringroad_budgets_spent_total", "",

@@ -1,7 +1,7 @@
 //! The pump: what one worker does, again and again.
 //!
-//! Wait for the eventfd or the next deadline. Then, in rounds: take the mail, enter the data ring, hand the completions
-//! to the core, carry out its turns. When nothing is left, or the budget is spent, monoio gets its turn; what is left
+//! Wait for the eventfd or the next deadline. Then, in rounds: take the mail and what links have brought, enter the data
+//! ring, hand the completions to the core, carry out its turns. When nothing is left, or the budget is spent, monoio gets its turn; what is left
 //! over continues behind it, because the pump then writes its own eventfd. It never wakes its own task: under monoio
 //! 0.2.4 a task that does stops all I/O of its thread.
 
@@ -45,6 +45,13 @@ impl<C: Core> Pump<C> {
 
     /// Runs until the worker was stopped and everything is closed.
     pub(crate) async fn run(mut self) -> io::Result<()> {
+        let worked = self.work().await;
+        // A task that still waits when its runtime goes is never freed.
+        self.hands.links.end().await;
+        worked.and_then(|()| self.quiesce())
+    }
+
+    async fn work(&mut self) -> io::Result<()> {
         // monoio has no type for an eventfd. It only ever polls this one, and to a poll all descriptors are alike.
         let wakes = UnixStream::from_std(self.wake.as_fd().try_clone_to_owned()?.into())?;
         if let Listening::On(listener) = &self.hands.listening {
@@ -71,11 +78,11 @@ impl<C: Core> Pump<C> {
                     }
                 }
                 if self.pump()? {
-                    return self.quiesce();
+                    return Ok(());
                 }
             }
         }
-        self.quiesce()
+        Ok(())
     }
 
     /// One run. True: the worker is done.
@@ -89,6 +96,7 @@ impl<C: Core> Pump<C> {
             let now = self.clock.now();
             self.heed_the_switch(now)?;
             self.take_mail(now);
+            self.hear_links(now);
             self.hands.ring.harvest(budget)?;
             while budget > 0
                 && let Some(completion) = self.hands.ring.next_completion()
@@ -164,6 +172,11 @@ impl<C: Core> Pump<C> {
             self.hands.counts.mail_batches += 1;
             self.core.handle(now, Input::Mail { from, mail });
         }
+    }
+
+    fn hear_links(&mut self, now: Now) {
+        let core = &mut self.core;
+        self.hands.links.fetch(&mut self.hands.counts, |input| core.handle(now, input));
     }
 
     /// Starts again what had to wait.
@@ -255,7 +268,7 @@ impl<C: Core> Pump<C> {
 }
 
 /// Waits for either; `Some` if the first one came first.
-async fn first<A: Future, B: Future>(mut a: Pin<&mut A>, mut b: Pin<&mut B>) -> Option<A::Output> {
+pub(super) async fn first<A: Future, B: Future>(mut a: Pin<&mut A>, mut b: Pin<&mut B>) -> Option<A::Output> {
     poll_fn(|context| {
         if let Poll::Ready(output) = a.as_mut().poll(context) {
             return Poll::Ready(Some(output));

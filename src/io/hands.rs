@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Socket2, Type};
 use super::counters::ShellCounters;
 use super::mesh::Mesh;
 use super::radio::Radio;
+use super::redis::Links;
 use super::ring::{DataRing, Op};
 use super::sockets::{BLOCKED, CONNECTING, FINISHING, RECV, RELEASED, RUNNING, STARVED, Sockets};
 use crate::limits;
@@ -63,6 +64,7 @@ pub(crate) struct Hands<M> {
     pub(crate) target: Option<SocketAddr>,
     pub(crate) mesh: Mesh<M>,
     pub(crate) radio: Option<Radio>,
+    pub(crate) links: Links,
     pub(crate) counts: ShellCounters,
     /// Connections whose receive ended for want of buffers, longest first.
     pub(crate) starved: VecDeque<ConnId>,
@@ -80,7 +82,7 @@ pub(crate) struct Hands<M> {
 }
 
 impl<M> Hands<M> {
-    pub(crate) fn new(ring: DataRing, mesh: Mesh<M>) -> Hands<M> {
+    pub(crate) fn new(ring: DataRing, mesh: Mesh<M>, links: Links) -> Hands<M> {
         Hands {
             ring,
             sockets: Sockets::default(),
@@ -88,6 +90,7 @@ impl<M> Hands<M> {
             target: None,
             mesh,
             radio: None,
+            links,
             counts: ShellCounters::default(),
             starved: VecDeque::new(),
             to_cancel_again: Vec::new(),
@@ -134,6 +137,7 @@ impl<M> Hands<M> {
         if turn.connects > 0 {
             self.connect(turn.connects)?;
         }
+        self.links.carry_out(turn.links, turn.link_bytes, &mut self.counts);
         Ok(())
     }
 

@@ -3,14 +3,15 @@
 //!
 //! monoio runs each worker's thread and its timers; the client sockets of a worker live on an io_uring of our own, the
 //! *data ring*, because one multishot receive per connection out of shared buffers costs neither task nor future nor
-//! buffer per connection. An eventfd joins the two: it is registered with the data ring, other workers and [`Running`]
-//! write it too, and monoio waits for nothing else.
+//! buffer per connection. An eventfd joins the two: it is registered with the data ring, and other workers, links to
+//! Redis and [`Running`] write it too. The pump waits for nothing else.
 //!
 //! - [`threads`]: listeners, one pinned thread per worker, start and stop.
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants.
 //! - `ring`, `buffers`, `sockets`: the data ring, its receive buffers, and who is on it.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
+//! - [`redis`]: links to Redis servers, which monoio carries.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
 
 mod arrivals;
@@ -22,10 +23,12 @@ mod hands;
 mod mesh;
 pub mod probe;
 pub mod radio;
+pub mod redis;
 mod ring;
 pub mod signals;
 mod sockets;
 pub mod threads;
 
+pub use clock::unix_ms;
 pub use probe::Unavailable;
 pub use threads::{Failed, Options, Running, StartError, start};

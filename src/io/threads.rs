@@ -19,6 +19,8 @@ use super::hands::{Hands, Listening};
 use super::mesh::{Mesh, Switch, Wake};
 use super::probe::{self, Unavailable};
 use super::radio::Radio;
+use super::redis::Links;
+use super::redis::tls::Tls;
 use super::ring::{DataRing, Sizes};
 use crate::limits;
 use crate::turn::{Core, ShardId};
@@ -49,6 +51,8 @@ pub struct Options {
     pub pin: bool,
     /// The radio modem, for worker 0.
     pub radio: Option<Radio>,
+    /// How links over TCP are encrypted; `None`: they are not.
+    pub link_tls: Option<Tls>,
 }
 
 impl Default for Options {
@@ -65,6 +69,7 @@ impl Default for Options {
             send_buffer_bytes: 0,
             pin: true,
             radio: None,
+            link_tls: None,
         }
     }
 }
@@ -188,6 +193,7 @@ struct Kit<M> {
     listener: Option<OwnedFd>,
     target: Option<SocketAddr>,
     radio: Option<Radio>,
+    link_tls: Option<Tls>,
     wake: Wake,
     mesh: Mesh<M>,
     switch: Arc<Switch>,
@@ -234,6 +240,7 @@ where
             listener: listeners.pop(),
             target: options.target,
             radio: radio.take(),
+            link_tls: options.link_tls.clone(),
             wake: wake.clone(),
             mesh,
             switch: switch.clone(),
@@ -306,7 +313,7 @@ fn work<C: Core>(
             return Ok(());
         }
     };
-    let mut hands = Hands::new(ring, kit.mesh);
+    let mut hands = Hands::new(ring, kit.mesh, Links::new(kit.wake.clone(), kit.link_tls));
     hands.listening = kit.listener.map_or(Listening::Off, Listening::On);
     hands.target = kit.target;
     hands.radio = kit.radio;
@@ -318,7 +325,7 @@ fn work<C: Core>(
 
 type Runtime = monoio::Runtime<monoio::time::TimeDriver<monoio::IoUringDriver>>;
 
-/// monoio on a ring of its own. It carries timers and the poll of the eventfd, so it may be small.
+/// monoio on a ring of its own. It carries timers, the poll of the eventfd and those of links, so it may be small.
 fn runtime() -> io::Result<Runtime> {
     let mut ring = io_uring_06::IoUring::builder();
     ring.setup_single_issuer().setup_defer_taskrun();

@@ -150,6 +150,7 @@ impl Core for Echo {
                 }
             }
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => unreachable!(),
+            Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => unreachable!(),
         }
     }
 
@@ -205,6 +206,8 @@ impl Core for Echo {
             mail: &mut self.mail,
             radio: &[],
             connects: 0,
+            links: &[],
+            link_bytes: &[],
         })
     }
 

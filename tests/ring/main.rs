@@ -5,11 +5,15 @@
 
 mod churn;
 mod echo;
+mod ferry;
 mod fleet;
 mod life;
+mod links;
 mod mesh;
+mod probe;
 mod radio;
 mod streams;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

@@ -81,7 +81,18 @@ impl Core for Post {
 
 /// A turn in which nothing is wanted yet.
 fn empty<M>(mail: &mut Vec<(ShardId, M)>) -> Turn<'_, M> {
-    Turn { arena: &[], log: &[], sends: &[], finished: &[], released: &[], mail, radio: &[], connects: 0 }
+    Turn {
+        arena: &[],
+        log: &[],
+        sends: &[],
+        finished: &[],
+        released: &[],
+        mail,
+        radio: &[],
+        connects: 0,
+        links: &[],
+        link_bytes: &[],
+    }
 }
 
 fn posted(count: u64, batch: usize, pause: Duration) -> Notes {

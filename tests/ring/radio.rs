@@ -57,6 +57,8 @@ impl Core for Modem {
             mail: &mut self.mail,
             radio: &self.say,
             connects: 0,
+            links: &[],
+            link_bytes: &[],
         })
     }
 
