@@ -4,10 +4,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, UrlError};
 use crate::io::radio::{Radio, RadioError};
-use crate::io::{Options, Running, StartError, start};
+use crate::io::redis::tls::{Tls, TlsError};
+use crate::io::{self, Options, Running, StartError, start};
 use crate::shard::Shard;
+use crate::shard::backplane::Node;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +20,17 @@ pub enum GatewayError {
     /// The radio modem could not be opened.
     #[error(transparent)]
     Radio(#[from] RadioError),
+    /// `redis.url` says nothing that can be understood.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The authorities that may have signed the servers' certificates could not be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Starts the gateway. It serves when this returns.
-pub fn serve(config: Config) -> Result<Running, GatewayError> {
+pub fn serve(mut config: Config) -> Result<Running, GatewayError> {
+    config.redis.name_node();
     let radio = match config.radio.device.as_str() {
         "" => None,
         device => Some(Radio::open(Path::new(device), config.radio.baud)?),
@@ -31,12 +40,18 @@ pub fn serve(config: Config) -> Result<Running, GatewayError> {
         0 => std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(usize::from(u16::MAX)) as u16),
         workers => workers,
     };
-    let options = Options { listen: Some(config.server.listen), workers, radio, ..Options::default() };
+    let servers = config.redis.servers()?;
+    let node = Node::new(&config.redis.node_id, io::unix_ms());
+    let link_tls = match &servers {
+        Some(servers) if servers.tls => Some(Tls::trusting(&config.redis.tls_ca)?),
+        _ => None,
+    };
+    let options = Options { link_tls, listen: Some(config.server.listen), workers, radio, ..Options::default() };
     let config = Arc::new(config);
     let make = move |shard| {
         // The standard library's hasher keys are the one randomness that needs no dependency.
         let seed = RandomState::new().hash_one(shard);
-        Shard::new(config.clone(), shard, workers, seed)
+        Shard::of_node(config.clone(), node.clone(), servers.clone(), shard, workers, seed)
     };
     Ok(start(options, make)?)
 }

@@ -92,11 +92,160 @@ pub const RADIO_REOPEN_MS: u64 = 5_000;
 /// Time until a listener that ran out of descriptors tries again, if none of ours was closed meanwhile.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
+/// Ids of delivered alerts that a host remembers, to drop those that come again: about 3 MB once full. Repetitions bring
+/// what all workers of a node keep, a thousand each unless an operator says so.
+pub const ALERT_IDS_MAX: usize = 65_536;
+
+/// Pieces in which the alerts of one worker may come while older ones are missing. Further pieces are asked for once
+/// more.
+pub const ALERT_PIECES_MAX: usize = 64;
+
+/// Workers of other nodes whose alerts are numbered: those of 1,024 nodes with 16 cores each.
+pub const ALERT_STREAMS_MAX: usize = 16_384;
+
+/// The largest number of an alert, and of anything else that travels as a JSON number: 2^53.
+pub const SEQ_MAX: u64 = 1 << 53;
+
+/// Beats that pass at most before alerts which did not come are asked for again.
+pub const AGAIN_PAUSE_BEATS_MAX: u32 = 64;
+
+/// What an envelope adds to the event within.
+pub const ENVELOPE_BYTES_MAX: usize = 512;
+
+/// Time between two beats of a worker. What a host has missed, it learns from the next one.
+pub const BEAT_MS: u64 = 1_000;
+
+/// How long a worker that ends waits for Redis to take its last words.
+pub const LEAVING_MS_MAX: u64 = 500;
+
+/// Vehicles that left while Redis was away, until it is told. What is forgotten is found with the next reading.
+pub const DEPARTURES_MAX: usize = 65_536;
+
+/// Entries of the presence hash are written again with at most this much waiting for Redis.
+pub const REWRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Positions are held back, and conflate, while more than this waits for Redis: at 8 MB/s an eighth of a second.
+pub const STATES_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A bus frame longer than this is not one of Ringroad's; records may grow.
+pub const BUS_FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Beyond the exit radius, how far around a vehicle squares are listened to: at 50 m/s two seconds ahead.
+pub const SQUARE_MARGIN_M: f64 = 100.0;
+
+/// Time between two readings of the presence hash.
+pub const READ_EVERY_MS: u64 = 30_000;
+
+/// Time until a reading that somebody has reason for: those of a burst make one.
+pub const READ_SOON_MS: u64 = 500;
+
+/// Time until a reading that was broken off begins again.
+pub const READ_AGAIN_MS: u64 = 1_000;
+
+/// An entry that has been missing, or too many, for this long is not just on its way.
+pub const ABSENT_MS: u64 = 5_000;
+
+/// Vehicles of other hosts that are asked for after one reading, because their entries are missing. The others have to
+/// wait for the next.
+pub const DOUBTS_MAX: usize = 1_024;
+
+/// Own vehicles whose entries are missing and are written one by one. If there are more, all of them are.
+pub const ASSERTS_MAX: usize = 256;
+
+/// Entries that one step of a reading looks at.
+pub const SCAN_COUNT: &str = "512";
+
+/// Positions of vehicles that a worker has not been told of yet. Beyond, they have to wait for their next.
+pub const EARLY_MAX: usize = 16_384;
+
+/// How long they are kept: until a reading of the presence hash has surely found who they are, also if the vehicle had
+/// been somewhere else a moment ago ([`DEPARTED_MS`]).
+pub const EARLY_MS_MAX: u64 = READ_EVERY_MS + DEPARTED_MS + ABSENT_MS;
+
+/// By how much a position may outrun the registration that it belongs to, if their times do not tell.
+pub const EARLY_UNDATED_MS: u64 = 500;
+
+/// A vehicle that has registered on another host keeps the position that was known of it for this long, unless it is
+/// heard of from there.
+pub const UNCONFIRMED_MS: u64 = 10_000;
+
+/// Time between two looks at all vehicles for the squares that they are in.
+pub const WALK_MS: u64 = 50;
+
+/// How long the lock of a sweep holds if its holder dies.
+pub const SWEEP_LOCK_MS: u64 = 2_000;
+
+/// Commands of one worker that wait for a shared bucket: 50 ms at 200,000 a second, far more than shared buckets are for.
+pub const HELD_MAX: usize = 10_000;
+
+/// Bytes of text in them.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a command waits for a shared bucket. Then the host decides alone: an alert must not wait for Redis.
+pub const SHARED_LIMIT_MS_MAX: u64 = 50;
+
+/// Messages of one worker to vehicles of other nodes of which it has not heard whether they were delivered.
+pub const DIRECTS_MAX: usize = 10_000;
+
+/// How long it waits to hear. Then the recipient counts as offline, as one does that has left.
+pub const DIRECT_MS_MAX: u64 = 800;
+
+/// Vehicles that a gateway knows, other hosts' included, before it takes no more of those: about 200 bytes each and core.
+pub const VEHICLES_KNOWN_MAX: usize = 4_000_000;
+
+/// Other nodes that a steward knows.
+pub const NODES_MAX: usize = 1_024;
+
+/// Least time between two looks whether a silent node's key is still there.
+pub const NODE_LOOK_MS: u64 = 1_000;
+
+/// The longest lease that another node is believed to have. One that says more is looked at after this.
+pub const NODE_LEASE_MS_MAX: u64 = 600_000;
+
 /// Least time between two equal warnings of one worker.
 pub const WARN_MS: u64 = 10_000;
 
 /// Connections that wait in one listener's queue. The kernel caps it at `net.core.somaxconn`, so the host decides.
 pub const BACKLOG_CONNS: i32 = 65_535;
+
+/// Links to Redis that one worker has at a time. A Cluster has at most about 1,000 nodes.
+pub const LINKS_MAX: usize = 1024;
+
+/// Bytes of one link that the kernel has not taken. Redis itself gives up a subscriber behind by 32 MiB.
+pub const LINK_UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a link may read at once: then it is another's turn.
+pub const LINK_READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that all links of a worker have read and its core has not got. As long as there are more, none reads.
+pub const LINK_PILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reads that a link still makes once a send has failed: the server may have said why.
+pub const LINK_LAST_READS_MAX: usize = 4;
+
+/// Buffers of links keep at most this much memory once they are empty.
+pub const LINK_BYTES_KEPT_MAX: usize = 64 * 1024;
+
+/// Time for one address of a server to answer, and then for its TLS handshake.
+pub const LINK_CONNECT_MS_MAX: u64 = 3_000;
+
+/// Time until a connect is tried again that found the queue of a socket in the file system full.
+pub const LINK_CONNECT_RETRY_MS: u64 = 10;
+
+/// Time for the name of a server to be resolved: one question that was lost, and the next.
+pub const LINK_RESOLVE_MS_MAX: u64 = 8_000;
+
+/// Threads of one worker that resolve names. The system's resolver may keep one for half a minute.
+pub const LINK_RESOLVERS_MAX: usize = 4;
+
+/// Time until a name is looked at again that found all of them busy.
+pub const LINK_RESOLVE_RETRY_MS: u64 = 50;
+
+/// Addresses of one name that are tried.
+pub const LINK_ADDRESSES_MAX: usize = 8;
+
+/// How long a server's kernel may be silent: to bytes that were sent, or to probes.
+pub const LINK_SILENCE_MS_MAX: u64 = 12_000;
 
 /// Time that a core has to say goodbye after it was told to stop.
 pub const STOP_MS_MAX: u64 = 2_000;
@@ -107,7 +256,108 @@ pub const QUIESCE_MS_MAX: u64 = 200;
 /// The scratch that carries the rests of short sends keeps at most this much between turns.
 pub const REST_BYTES_KEPT_MAX: usize = 1024 * 1024;
 
+/// Aggregates within aggregates in what a Redis server sends. `CLUSTER SLOTS`, the deepest that is asked for, has four.
+pub const RESP_DEPTH_MAX: usize = 16;
+
+/// Longest reply that is read: the presence of some hundred thousand vehicles in one.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest message that is read: the positions of 100,000 vehicles in one frame.
+pub const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Commands of one worker that wait for their replies. At 4 KiB each, what a server answers in about 20 ms.
+pub const BACKPLANE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A Redis link may take this long until commands can be sent.
+pub const LINK_READY_MS_MAX: u64 = 3_000;
+
+/// A link on which something waits for an answer is given up when nothing at all has been received for this long.
+pub const LINK_SILENT_MS_MAX: u64 = 3_000;
+
+/// A link on which nothing has been received for this long is asked whether it is still there.
+pub const LINK_PING_MS: u64 = 1_000;
+
+/// Time until a lost link is tried again: below this at first, doubled with every failure.
+pub const LINK_RETRY_MS: u64 = 50;
+
+/// The most that it becomes.
+pub const LINK_RETRY_MS_MAX: u64 = 1_000;
+
+/// A link that was ready for this long begins again with the shortest time.
+pub const LINK_STEADY_MS: u64 = 5_000;
+
+/// A worker that comes this much later than it was asked to has stood still, and its servers are not to blame for the
+/// silence.
+pub const STANDSTILL_MS: u64 = 500;
+
+/// Channels in one SUBSCRIBE: large enough to be cheap, small enough that no server is busy with it for long.
+pub const SUBSCRIBE_CHANNELS_MAX: usize = 512;
+
+/// Time between two comparisons of the subscriptions that are wanted with those that are confirmed.
+pub const RECONCILE_MS: u64 = 10_000;
+
+/// A subscription that was not confirmed within this time is asked for again.
+pub const SUBSCRIBE_MS_MAX: u64 = 5_000;
+
+/// How long Sentinels are waited for when one of them has answered where the master is, or none has.
+pub const SENTINEL_ANSWER_MS_MAX: u64 = 500;
+
+/// Sentinels that a client talks to. Few services have more than five.
+pub const SENTINELS_MAX: usize = 16;
+
+/// A Sentinel that another one named, and that could not be reached this often, is forgotten until it is named again.
+pub const SENTINEL_FAILURES_MAX: u32 = 8;
+
+/// Masters of one Cluster that a client talks to; its makers advise against more nodes.
+pub const CLUSTER_NODES_MAX: usize = 1_000;
+
+/// Least time between two questions where the slots are. A move of many slots causes many errors at once.
+pub const SLOTS_MS_MIN: u64 = 100;
+
+/// How long a node is waited for that was asked where the slots are; then another one is asked.
+pub const SLOTS_ANSWER_MS_MAX: u64 = 1_000;
+
+/// Time between two questions where the slots are while everything works: a server may keep silent about a move.
+pub const SLOTS_MS: u64 = 10_000;
+
+/// How often a command follows a Cluster that points elsewhere.
+pub const REDIRECTS_MAX: u32 = 5;
+
+/// How long a client waits for the rest of a Cluster's masters before it chooses one of those that are there.
+pub const HOME_MS_MAX: u64 = 200;
+
+/// A node that has left its Cluster may still answer what it was asked.
+pub const NODE_LEAVE_MS_MAX: u64 = 3_000;
+
+const _: () = assert!(LINK_PING_MS < LINK_SILENT_MS_MAX && LINK_RETRY_MS < LINK_RETRY_MS_MAX);
+
 const _: () = assert!(ACCEPT_RETRY_MS < STOP_MS_MAX && QUIESCE_MS_MAX < STOP_MS_MAX);
+
+const _: () = assert!(LEAVING_MS_MAX < STOP_MS_MAX && BUS_RECORDS_MAX * 40 + 48 < BUS_FRAME_BYTES_MAX);
+
+/// How long a host still listens to a square after its last vehicle there has gone: who waits at a border does not
+/// subscribe with every metre.
+pub const SQUARE_LINGER_MS: u64 = 10_000;
+
+/// States in one bus frame: 40 KiB, so that a server's reply buffers stay small.
+pub const BUS_RECORDS_MAX: usize = 1024;
+
+/// Time between two answers to asks for one square. Many hosts that come back together ask at the same time.
+pub const ASK_MS: u64 = 1_000;
+
+/// Squares in which a worker remembers that it has just answered an ask; 24 bytes each. A host has vehicles in far
+/// fewer.
+pub const ASKED_SQUARES_MAX: usize = 16_384;
+
+/// Numbered streams of bus frames that a worker follows: one for each square, node and worker. About
+/// 64 bytes each.
+pub const STREAMS_MAX: usize = 262_144;
+
+/// A bus frame with an older number than the newest is late, unless that one came longer ago than this: then its
+/// sender has begun anew, with a clock that was set back.
+pub const STREAM_LATE_MS: u64 = 10_000;
+
+const _: () = assert!(BUS_RECORDS_MAX <= u16::MAX as usize, "a frame counts its records in two bytes");
 
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < REQUEST_HEAD_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX < TURN_BYTES_MAX && TURN_BYTES_MAX < u32::MAX as usize / 2);

@@ -17,6 +17,7 @@ pub(crate) use label::labels;
 pub(crate) use table::counters;
 
 use crate::io::counters::ShellCounters;
+use crate::shard::backplane::counters::BackplaneCounters;
 use crate::shard::close::{CloseReason, ShedReason};
 use crate::wire::error::ErrorCode;
 
@@ -73,6 +74,8 @@ counters! {
         radio_frames_bad: u64 = counter "ringroad_radio_frames_bad_total", "",
             "Radio frames with a wrong checksum, version, type or length, or without an end.";
         shed: PerLabel<ShedReason> = counter "ringroad_shed_total", "", "What was dropped on purpose, by why.";
+        /// The backplane.
+        backplane: BackplaneCounters = table;
         /// What the shell counts.
         shell: ShellCounters = table;
     }

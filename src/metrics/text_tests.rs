@@ -106,6 +106,10 @@ fn names_that_dashboards_know_are_there_with_their_types() {
         ("v2v_location_updates_processed", "counter"),
         ("v2v_location_updates_coalesced", "counter"),
         ("v2v_message_delivery_latency_ms", "histogram"),
+        ("v2v_pubsub_messages_published", "counter"),
+        ("v2v_pubsub_messages_consumed", "counter"),
+        ("v2v_pubsub_replay_skipped", "counter"),
+        ("v2v_ws_process_count", "gauge"),
     ];
     for (name, kind) in known {
         assert_eq!(all.types.get(name).map(String::as_str), Some(kind), "{name}");

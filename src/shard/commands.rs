@@ -1,9 +1,11 @@
 //! What each client event does.
 
+use std::sync::Arc;
+
 use crate::limits;
 use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::error::ErrorCode;
-use crate::wire::event::{Event, Motion, Status};
+use crate::wire::event::{Event, Identity, Motion, Status};
 use crate::wire::json::{self, Command, Decoded, EventKind, Fix, Rejected};
 use crate::wire::state::{self, State};
 use crate::wire::units;
@@ -17,6 +19,7 @@ use super::{Shard, Timer};
 impl Shard {
     /// A message in the V2V dialect.
     pub(super) fn v2v_message(&mut self, now: Now, id: ConnId, text: &mut [u8]) {
+        self.keep_text(text);
         let mut parser = self.parser.take().unwrap_or_default();
         json::decode(&mut parser, text, now.unix_ms, |decoded| match decoded {
             Ok(decoded) => self.command(now, id, decoded),
@@ -35,22 +38,38 @@ impl Shard {
         let mut me = None;
         if !matches!(kind, EventKind::Register | EventKind::Heartbeat) {
             let world = &mut self.worlds[world_id];
-            let Some((slot, vehicle)) = slot.and_then(|slot| Some((slot, world.vehicles.find(slot)?))) else {
+            let Some(vehicle) = slot.and_then(|slot| world.vehicles.find(slot)) else {
                 self.error(now, id, ErrorCode::NotRegistered, "register first");
                 return;
             };
             let (key, identity) = (vehicle.key, vehicle.identity.clone());
             if let Some(driving) = vehicle.driving_mut()
                 && let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits)
-                && let Err(retry_ms) = level.take(bucket, now.mono_ms)
             {
-                let details = format!("{{\"event\":\"{}\",\"retryAfterMs\":{retry_ms}}}", kind.name());
-                let details = Some(details.as_bytes());
-                self.error_with(now, id, ErrorCode::RateLimited, "too many of this event", details);
-                return;
+                if let Err(retry_ms) = level.take(bucket, now.mono_ms) {
+                    self.too_fast(now, id, kind, retry_ms);
+                    return;
+                }
+                if self.ask_shared_bucket(now, world_id, id, (key, &identity), (kind, bucket)) {
+                    // It is read again when the answer is there.
+                    return;
+                }
             }
-            me = Some((slot, key, identity));
+            me = Some((key, identity));
         }
+        self.carry_out(now, world_id, id, me, Decoded { kind, command });
+    }
+
+    /// Does what a client asks, whose rate allows it. `me`: its vehicle.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        id: ConnId,
+        me: Option<(u64, Arc<Identity>)>,
+        decoded: Decoded<'_>,
+    ) {
+        let Decoded { kind, command } = decoded;
         let command = match command {
             Ok(command) => command,
             Err(Rejected { code, message }) => {
@@ -58,7 +77,7 @@ impl Shard {
                 return;
             }
         };
-        let own_id = me.as_ref().map_or("", |(_, _, identity)| &*identity.vehicle_id);
+        let own_id = me.as_ref().map_or("", |(_, identity)| &*identity.vehicle_id);
         let named = match &command {
             Command::Location { vehicle_id, .. } => Some(*vehicle_id),
             Command::Message { sender, .. } | Command::Emergency { sender, .. } => Some(*sender),
@@ -80,16 +99,21 @@ impl Shard {
                 }
             }
             (Command::Heartbeat, _) => self.out.event(now, id, &Event::HeartbeatAck { ts: now.unix_ms }),
-            (Command::Location { fix, .. }, Some((slot, _, _))) => self.locate(now, world_id, *slot, fix),
-            (Command::Message { recipient, content, .. }, Some((_, _, identity))) => {
+            (Command::Location { fix, .. }, Some((key, _))) => {
+                let vehicles = &self.worlds[world_id].vehicles;
+                if let Some(index) = vehicles.by_key(*key) {
+                    self.locate(now, world_id, vehicles.slot(index), fix);
+                }
+            }
+            (Command::Message { recipient, content, .. }, Some((_, identity))) => {
                 self.out.counters.messages += 1;
                 self.message(now, id, &identity.vehicle_id, recipient, &content);
             }
-            (Command::Emergency { info, .. }, Some((_, _, identity))) => {
+            (Command::Emergency { info, .. }, Some((_, identity))) => {
                 let info = info.as_deref();
                 self.emergency(now, world_id, &identity.vehicle_id, info, false);
             }
-            (Command::Relay(relay), Some((_, key, _))) => self.relay(now, id, *key, kind, relay),
+            (Command::Relay(relay), Some((key, _))) => self.relay(now, id, *key, kind, relay),
             (_, None) => unreachable!("every other command needs a registration, checked above"),
         }
     }
@@ -148,8 +172,11 @@ impl Shard {
         let accuracy = report.fix.accuracy.map(|metres| (metres * 100.0).round() as u32);
         world.place(slot.index, Motion::of(&state, report.ts, accuracy), now);
         self.out.counters.location_updates_processed += 1;
-        if self.mesh.peers() > 0 {
-            self.mesh.state(StateNote { world: world_id, record: state::encode(&state), ts: report.ts, accuracy });
+        self.watch_around(now, world_id, slot.index);
+        if self.mesh.peers() > 0 || self.bus.is_some() {
+            let note = StateNote { world: world_id, record: state::encode(&state), ts: report.ts, accuracy };
+            self.tell_hosts_where(world_id, &note);
+            self.mesh.state(note);
         }
     }
 
@@ -159,8 +186,10 @@ impl Shard {
         let world = &mut self.worlds[note.world];
         let Some(index) = world.vehicles.by_key(state.key) else { return };
         // Taken over meanwhile, by this shard or by a third: what its former connection said no longer counts.
-        if world.vehicles.at(index).epoch.shard == from {
+        let epoch = world.vehicles.at(index).epoch;
+        if epoch.shard == from && epoch.node == self.node.key {
             world.place(index, Motion::of(&state, note.ts, note.accuracy), now);
+            self.watch_around(now, note.world, index);
         }
     }
 
@@ -175,21 +204,28 @@ impl Shard {
     ) {
         self.out.counters.emergencies += 1;
         let event = Event::EmergencyAlert { id: self.ids.next_uuid(), sender, info, ts: now.unix_ms, via_radio };
-        self.publish(world_id, &event);
+        self.publish(now, world_id, "emergency_alert", &event);
         if !via_radio {
             self.radio_emergency(sender);
         }
     }
 
-    /// Tells every connection of every shard of this host.
-    pub(super) fn publish(&mut self, world_id: WorldId, event: &Event<'_>) {
+    /// Tells every connection of every shard of this host, and then the other hosts.
+    pub(super) fn publish(&mut self, now: Now, world_id: WorldId, name: &str, event: &Event<'_>) {
         let mut text = Vec::new();
         event.write(&mut text);
         self.out.broadcast_text(&mut self.worlds[world_id], &text);
-        if self.mesh.peers() > 0 {
-            let what = What::Publish { text: text.into() };
+        if self.mesh.peers() > 0 || self.bus.is_some() {
+            let text: Arc<[u8]> = text.into();
+            let what = What::Publish { text: text.clone() };
             self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+            self.publish_to_hosts(now, world_id, name, &text);
         }
+    }
+
+    pub(super) fn too_fast(&mut self, now: Now, id: ConnId, kind: EventKind, retry_ms: u64) {
+        let details = format!("{{\"event\":\"{}\",\"retryAfterMs\":{retry_ms}}}", kind.name());
+        self.error_with(now, id, ErrorCode::RateLimited, "too many of this event", Some(details.as_bytes()));
     }
 
     pub(super) fn error(&mut self, now: Now, id: ConnId, code: ErrorCode, message: &str) {

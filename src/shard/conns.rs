@@ -118,6 +118,11 @@ impl Conns {
         self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|conn| conn.generation == id.generation)
     }
 
+    /// A connection, to look at.
+    pub fn peek(&self, id: ConnId) -> Option<&Conn> {
+        self.slots.get(id.index as usize)?.as_deref().filter(|conn| conn.generation == id.generation)
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
         self.find(id)?;
         self.len -= 1;

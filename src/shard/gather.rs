@@ -101,15 +101,16 @@ impl Shard {
     }
 
     fn part(&mut self, now: Now, listing: Listing) -> Part {
-        let owned = |shard: &Self| {
-            shard.worlds[WorldId::default()].vehicles.iter().filter(|(_, v)| v.driving().is_some()).count()
-        };
         match listing {
-            Listing::Vehicles => Part::Members(self.vehicles_part(), owned(self)),
-            Listing::Presence => Part::Members(self.presence_part(now), owned(self)),
+            Listing::Vehicles => Part::Members(self.vehicles_part(), self.listed().count()),
+            Listing::Presence => Part::Members(self.presence_part(now), self.listed().count()),
             Listing::Metrics => {
                 self.out.counters.connections_open = self.out.conns.len() as u64;
-                self.out.counters.active_vehicles = owned(self) as u64;
+                let owned = self.listed().filter(|vehicle| vehicle.driving().is_some()).count();
+                self.out.counters.active_vehicles = owned as u64;
+                if let Some(bus) = &self.bus {
+                    self.out.counters.backplane.subscriptions = bus.subscriptions() as u64;
+                }
                 Part::Counters(Box::new(self.out.counters.clone()))
             }
         }

@@ -1,6 +1,6 @@
 //! Plain HTTP on the same port: health, metrics, and who is there.
 
-use crate::turn::{ConnId, Now};
+use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::text::{write_decimal, write_string, write_u64};
 use crate::wire::upgrade::{self, Plain};
 
@@ -67,7 +67,10 @@ impl Shard {
         write_string(&mut body, status);
         body.extend_from_slice(b",\"vehicles\":");
         write_u64(&mut body, self.worlds[WorldId::default()].vehicles.len() as u64);
-        body.extend_from_slice(b",\"redis\":\"disabled\",\"version\":");
+        body.extend_from_slice(b",\"redis\":");
+        let redis = self.bus.as_ref().map_or("disabled", |bus| if bus.is_up() { "up" } else { "down" });
+        write_string(&mut body, redis);
+        body.extend_from_slice(b",\"version\":");
         write_string(&mut body, env!("CARGO_PKG_VERSION"));
         body.extend_from_slice(b",\"timestamp\":");
         write_u64(&mut body, now.unix_ms);
@@ -76,25 +79,35 @@ impl Shard {
         self.reply(now, id, code, origin, head_only, &body);
     }
 
-    /// This shard's vehicles, as the members of a JSON array.
+    /// The vehicles that this shard lists: its own, and worker 0 those of other hosts too.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Vehicle> {
+        let (steward, node) = (self.is_here(ShardId(0)), self.node.key);
+        let vehicles = self.worlds[WorldId::default()].vehicles.iter().map(|(_, vehicle)| vehicle);
+        vehicles.filter(move |vehicle| vehicle.driving().is_some() || (steward && vehicle.epoch.node != node))
+    }
+
+    /// The vehicles that this shard lists, as the members of a JSON array.
     pub(super) fn vehicles_part(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (_, vehicle) in
-            self.worlds[WorldId::default()].vehicles.iter().filter(|(_, vehicle)| vehicle.driving().is_some())
-        {
+        for vehicle in self.listed() {
             separate(&mut out);
             write_vehicle(&mut out, vehicle);
         }
         out
     }
 
-    /// When this shard's vehicles last said something, as the members of a JSON array.
-    pub(super) fn presence_part(&mut self, now: Now) -> Vec<u8> {
+    /// When the vehicles that this shard lists last said something, as the members of a JSON array.
+    pub(super) fn presence_part(&self, now: Now) -> Vec<u8> {
         let mut out = Vec::new();
-        for (_, vehicle) in self.worlds[WorldId::default()].vehicles.iter() {
-            let Some(driving) = vehicle.driving() else { continue };
-            let Some(conn) = self.out.conns.find(driving.conn) else { continue };
-            let ago_ms = now.mono_ms - conn.heard_ms.min(now.mono_ms);
+        for vehicle in self.listed() {
+            let ago_ms = match vehicle.driving().and_then(|driving| self.out.conns.peek(driving.conn)) {
+                Some(conn) => now.mono_ms - conn.heard_ms.min(now.mono_ms),
+                // On another host: what was heard of it here.
+                None => {
+                    let moved_ms = vehicle.position.map_or(0, |position| position.updated_unix_ms);
+                    now.unix_ms.saturating_sub(moved_ms.max(vehicle.identity.connected_ms))
+                }
+            };
             separate(&mut out);
             out.extend_from_slice(b"{\"vehicleId\":");
             write_string(&mut out, &vehicle.identity.vehicle_id);

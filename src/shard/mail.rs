@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::geo::Square;
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, ShardId};
@@ -16,6 +17,7 @@ use crate::wire::json::EventKind;
 
 use crate::wire::state::RECORD_BYTES;
 
+use super::backplane::Remote;
 use super::close::ShedReason;
 use super::gather::{Listing, Part};
 use super::radio::RadioFrame;
@@ -61,6 +63,24 @@ pub enum What {
     Ask { listing: Listing, number: u64 },
     /// This.
     Answer { number: u64, part: Part },
+    /// Positions of another host's vehicles, as they came.
+    BusFrame(Arc<[u8]>),
+    /// Another host wants to know who is in a square.
+    AskSquare(Square),
+    /// This host has asked who is in a square.
+    SquareCounted(Square),
+    /// How a node is called.
+    NodeNamed(Arc<str>),
+    /// A node has died.
+    NodeDead { node: u64 },
+    /// Another node has missed alerts of this worker.
+    RepeatAlerts { node: Arc<str>, from: u64, since: u64 },
+    /// What became of a message to a vehicle on another host.
+    DirectAnswered { number: u64, delivered: bool },
+    /// The other hosts believe something older of this worker's vehicle.
+    AssertAgain { key: u64 },
+    /// Entries of this host's vehicles are missing in the presence hash.
+    RewriteEntries,
 }
 
 /// An event on its way to one vehicle.
@@ -83,13 +103,17 @@ pub enum Relayed {
 }
 
 /// Who is told when it cannot be delivered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sender {
     pub shard: ShardId,
     /// `None` for the radio, which nobody can tell.
     pub conn: Option<ConnId>,
     /// The sender's vehicle.
     pub key: u64,
+    /// Who could not be reached then, if that is known.
+    pub recipient: Option<Arc<Identity>>,
+    /// The host that the sender is on, if it is another one.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// Everything that one turn has for another shard.
@@ -231,6 +255,7 @@ impl Note {
         match &self.what {
             What::Publish { text } => text.len(),
             What::Deliver(deliver) => deliver.text.len(),
+            What::BusFrame(frame) => frame.len(),
             _ => 0,
         }
     }
@@ -239,7 +264,7 @@ impl Note {
 impl Outgoing {
     fn push(&mut self, note: Note, counters: &mut Counters) {
         // Who is where must not be lost: nothing would ever set it right. These are as many as connections come and go.
-        let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. });
+        let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. } | What::NodeNamed(_));
         let bytes = self.bytes + note.text_bytes();
         if is_lasting || (self.notes.len() < limits::MESH_NOTES_MAX && bytes <= limits::MESH_NOTES_BYTES_MAX) {
             self.bytes = bytes;
@@ -263,7 +288,7 @@ mod tests {
         for _ in 0..limits::MESH_NOTES_MAX + 2 {
             mesh.tell_all(Note { world, what: What::Publish { text: Arc::from(*b"{}") } }, &mut counters);
         }
-        let epoch = Epoch { connected_ms: 1, shard: ShardId(0), count: 1 };
+        let epoch = Epoch { connected_ms: 1, node: 0, shard: ShardId(0), count: 1 };
         let departed = Departed { epoch, rates: Rates::default() };
         let gone = What::Gone { key: 7, departed, status: Status::Offline, last_seen: 1 };
         mesh.tell_all(Note { world, what: gone }, &mut counters);

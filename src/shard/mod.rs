@@ -5,9 +5,10 @@
 //!
 //! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! and `nearby` (who is near whom), `presence` and `relay`, `log` and `fanout` (to many), `mail` (to other shards),
-//! `http` and `gather`, `radio`.
+//! `backplane` (to other hosts), `http` and `gather`, `radio`.
 
 mod auth;
+pub mod backplane;
 pub mod close;
 mod commands;
 mod conns;
@@ -29,13 +30,14 @@ mod world;
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Servers};
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, Core, Input, Now, ShardId, Turn};
 use crate::wire::tape::Parser;
 
 use auth::Auth;
+use backplane::{Backplane, Node};
 use fanout::Fanout;
 use gather::Gatherings;
 use ids::Ids;
@@ -69,6 +71,8 @@ enum Timer {
     Request(WorldId, u64, u64),
     /// A vehicle's departure is old news.
     Departed(WorldId, u64, Epoch),
+    /// A vehicle registered on another host at that time (`mono_ms`); has it been heard of from there since?
+    Unconfirmed(WorldId, Slot, u64),
     /// A listing should be complete.
     Listing(u64),
     /// Another shard's inbox was full.
@@ -80,6 +84,8 @@ enum Timer {
 /// Everything that one worker serves. See the module's documentation.
 pub struct Shard {
     config: Arc<Config>,
+    node: Node,
+    bus: Option<Box<Backplane>>,
     out: Fanout,
     worlds: Worlds,
     mesh: Mesh,
@@ -87,6 +93,8 @@ pub struct Shard {
     auth: Auth,
     /// Away while a message is read.
     parser: Option<Parser>,
+    /// Away while an envelope is read: what that causes may read a message.
+    bus_parser: Option<Parser>,
     radio: Radio,
     gatherings: Gatherings,
     mail: Vec<(ShardId, Batch)>,
@@ -98,9 +106,25 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The shard of worker `id` out of `shards`. `seed` makes its ids unique.
+    /// The shard of worker `id` out of `shards` of a node that shares nothing. `seed` makes its ids unique.
     pub fn new(config: Arc<Config>, id: ShardId, shards: u16, seed: u64) -> Self {
+        Shard::of_node(config, Node::new("", 0), None, id, shards, seed)
+    }
+
+    /// The shard of worker `id` out of `shards` of a node that shares these servers with others.
+    pub fn of_node(
+        config: Arc<Config>,
+        node: Node,
+        servers: Option<Servers>,
+        id: ShardId,
+        shards: u16,
+        seed: u64,
+    ) -> Self {
+        let bus = servers.map(|servers| Box::new(Backplane::new(&config, servers, &node, id, shards, !seed)));
         Shard {
+            node,
+            bus,
+            bus_parser: None,
             out: Fanout::new(config.clone()),
             worlds: Worlds::new(&config),
             mesh: Mesh::new(id, shards),
@@ -148,6 +172,7 @@ impl Shard {
                     departed.remove(&key);
                 }
             }
+            Timer::Unconfirmed(world, slot, since_ms) => self.check_confirmed(now, world, slot, since_ms),
             Timer::Listing(number) => self.listing_is_late(now, number),
             Timer::Mesh => self.mesh.retry(),
             Timer::Radio => self.check_radio(now),
@@ -161,12 +186,19 @@ impl Shard {
         for timer in due {
             self.fire(now, timer);
         }
+        self.settle_backplane(now);
         for world in self.worlds.iter_mut() {
             world.settle(now, &mut self.out, &mut self.ids);
             self.out.enqueue_readers(world);
         }
         self.mesh.send(&mut self.mail, &mut self.out.counters);
         self.settled = true;
+    }
+
+    fn turn_done(&mut self) {
+        if let Some(bus) = &mut self.bus {
+            bus.turn_done();
+        }
     }
 
     fn end_turn(&mut self, now: Now) {
@@ -214,6 +246,15 @@ impl Shard {
                 What::Radio(frame) => self.radio_send(frame),
                 What::Ask { listing, number } => self.asked(now, from, listing, number),
                 What::Answer { number, part } => self.answered(now, number, part),
+                What::BusFrame(frame) => self.states_heard(now, &frame),
+                What::AskSquare(square) => self.square_asked(now, square),
+                What::SquareCounted(square) => self.square_counted(now, square),
+                What::NodeNamed(id) => self.node_named(id),
+                What::NodeDead { node } => self.forget_node(node),
+                What::RepeatAlerts { node, from, since } => self.repeat_alerts(now, &node, from, since),
+                What::DirectAnswered { number, delivered } => self.direct_settled(now, number, delivered),
+                What::AssertAgain { key } => self.assert_again(now, key),
+                What::RewriteEntries => self.rewrite_all(),
             }
         }
         for state in batch.states.iter() {
@@ -227,6 +268,7 @@ impl Core for Shard {
 
     fn handle(&mut self, now: Now, input: Input<'_, Batch>) {
         self.settled = false;
+        self.turn_done();
         match input {
             Input::Opened { conn, .. } => self.opened(now, conn),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
@@ -239,11 +281,15 @@ impl Core for Shard {
                 self.out.timers.set(now.mono_ms + limits::MESH_RETRY_MS, Timer::Mesh);
             }
             Input::Radio { bytes } => self.radio_received(now, bytes),
+            Input::LinkUp { link } => self.link_input(now, |client| client.link_up(now, link)),
+            Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
+            Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
             Input::Stop => self.stop(now),
         }
     }
 
     fn poll_turn(&mut self, now: Now) -> Option<Turn<'_, Batch>> {
+        self.turn_done();
         if !self.settled {
             self.settle(now);
         }
@@ -256,15 +302,18 @@ impl Core for Shard {
         for id in &self.released_last {
             self.gatherings.conn_ends(*id);
         }
+        let has_link_work = self.bus.as_mut().is_some_and(|bus| bus.has_work());
         let nothing = self.out.sends.is_empty()
             && self.out.finished.is_empty()
             && self.released_last.is_empty()
             && self.mail.is_empty()
-            && self.radio.sending.is_empty();
+            && self.radio.sending.is_empty()
+            && !has_link_work;
         if nothing && self.out.is_idle() {
             self.end_turn(now);
             return None;
         }
+        let (links, link_bytes) = self.bus.as_mut().map_or((&[][..], &[][..]), |bus| bus.work());
         Some(Turn {
             arena: &self.out.arena,
             log: self.worlds[WorldId::default()].log.bytes(),
@@ -274,11 +323,14 @@ impl Core for Shard {
             mail: &mut self.mail,
             radio: &self.radio.sending,
             connects: 0,
+            links,
+            link_bytes,
         })
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        self.out.timers.next_event_ms()
+        let backplane = self.bus.as_ref().and_then(|bus| bus.next_deadline(self.config.redis.position_tick_ms));
+        self.out.timers.next_event_ms().into_iter().chain(backplane).min()
     }
 
     fn counters(&mut self) -> &mut Counters {
@@ -286,6 +338,6 @@ impl Core for Shard {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopping && self.out.conns.is_empty()
+        self.stopping && self.out.conns.is_empty() && self.bus.as_ref().is_none_or(|bus| bus.is_closed())
     }
 }

@@ -29,6 +29,7 @@ impl World {
             Some(Position { place: from, .. }) => self.index.relocate(index, from, place),
         }
         vehicle.position = Some(Position { place, motion, updated_ms: now.mono_ms, updated_unix_ms: now.unix_ms });
+        vehicle.unconfirmed_ms = None;
         vehicle.rendered.1 = 0;
         if !vehicle.moved {
             vehicle.moved = true;
@@ -164,6 +165,18 @@ impl World {
                 self.tell_presence(now, near.peer, index, (status, last_seen), out);
             }
             self.tell_exit(now, near.peer, index, out, ids);
+        }
+    }
+
+    /// Nothing more will be heard of where a vehicle is: it has no position until then, and nobody near it.
+    pub fn lose(&mut self, now: Now, index: u32, out: &mut Fanout, ids: &mut Ids) {
+        while let Some(near) = self.vehicles.at(index).near.last().copied() {
+            let at = self.vehicles.at(index).near.len() as u32 - 1;
+            self.vehicles.unpair(index, at);
+            self.tell_exit(now, near.peer, index, out, ids);
+        }
+        if let Some(position) = self.vehicles.at_mut(index).position.take() {
+            self.index.remove(index, position.place);
         }
     }
 

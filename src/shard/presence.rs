@@ -1,4 +1,4 @@
-//! Vehicles coming and going: registration, takeover, departure, here and on the other shards.
+//! Vehicles coming and going: registration, takeover, departure, here, on the other shards and on other hosts.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::wire::event::{Event, Identity, Status};
 use crate::wire::json::Info;
 use crate::wire::state;
 
+use super::backplane::presence::Left;
 use super::close::CloseReason;
 use super::mail::{Note, What};
 use super::vehicles::{Departed, Driving, Epoch, Owner, Position, Rates, Slot};
@@ -51,8 +52,12 @@ impl Shard {
         // Later than what it replaces, even within one millisecond or when the clock was set back.
         let before = known.map(|index| world.vehicles.at(index).epoch).max(departed.map(|departed| departed.epoch));
         let after = before.map_or(0, |epoch| epoch.connected_ms + 1);
-        let epoch =
-            Epoch { connected_ms: now.unix_ms.max(after), shard: self.mesh.shard(), count: world.registrations };
+        let epoch = Epoch {
+            connected_ms: now.unix_ms.max(after),
+            node: self.node.key,
+            shard: self.mesh.shard(),
+            count: world.registrations,
+        };
         // Neither a takeover nor a new connection fills the buckets.
         let mut driving = Box::new(Driving::new(id));
         driving.rates = departed.map(|departed| departed.rates).unwrap_or_default();
@@ -68,6 +73,7 @@ impl Shard {
                 vehicle.rendered.1 = 0;
                 vehicle.epoch = epoch;
                 vehicle.owner = Owner::Here(driving);
+                (vehicle.heard_at, vehicle.unconfirmed_ms) = (0, None);
                 (index, replaced)
             }
         };
@@ -93,6 +99,10 @@ impl Shard {
         let position = self.worlds[world_id].vehicles.at(index).position;
         let what = What::Arrived { key, identity, epoch, position };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+        self.watch_around(now, world_id, index);
+        self.tell_hosts_of(now, world_id, index);
+        // Taken over from another host, it is still where it was; that host waits to hear it from this one.
+        self.tell_hosts_where_again(world_id, index);
     }
 
     /// A connection is no longer its vehicle's: the vehicle leaves.
@@ -104,12 +114,18 @@ impl Shard {
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let rates = vehicle.driving().map(|driving| driving.rates).unwrap_or_default();
         let (key, departed) = (vehicle.key, Departed { epoch: vehicle.epoch, rates });
+        let identity = vehicle.identity.clone();
         self.out.counters.presence_updates += 1;
         self.mesh.forget(key, vehicle.moved);
+        if let Some(bus) = &mut self.bus {
+            bus.forget_position(key);
+        }
         self.remove_vehicle(now, world_id, slot, status, last_seen);
         self.remember_departure(now, world_id, key, departed);
         let what = What::Gone { key, departed, status, last_seen };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
+        let left = Left { vehicle_id: identity.vehicle_id.clone(), epoch: departed.epoch, status, last_seen };
+        self.tell_hosts_left(now, world_id, left);
     }
 
     /// Takes a vehicle out of a world and tells this shard's connections.
@@ -120,6 +136,7 @@ impl Shard {
         if let Some(position) = vehicle.position {
             world.index.remove(slot.index, position.place);
         }
+        self.watch_no_more(now, vehicle.squares);
         self.announce(world_id, &vehicle.identity.vehicle_id, status, last_seen);
     }
 
@@ -130,7 +147,7 @@ impl Shard {
         }
     }
 
-    /// A vehicle registered on another shard.
+    /// A vehicle registered on another shard, or on another host.
     pub(super) fn arrived(
         &mut self,
         now: Now,
@@ -143,24 +160,39 @@ impl Shard {
         let world = &mut self.worlds[world_id];
         let vehicle_id = identity.vehicle_id.clone();
         let index = match world.vehicles.by_key(key) {
-            // A later registration has ended this one, and has itself ended since: nobody would ever take it back.
-            None if world.departed.get(&key).is_some_and(|departed| departed.epoch >= epoch) => return,
+            // A later registration has ended this one, and has itself ended since: nobody would ever take it back. One
+            // that another host still asserts was only taken for dead.
+            None if world.departed.get(&key).is_some_and(|departed| {
+                departed.epoch > epoch || (departed.epoch == epoch && epoch.node == self.node.key)
+            }) =>
+            {
+                return;
+            }
             None => world.vehicles.insert(key, identity, epoch, Owner::There),
             // The same vehicle registered here at the same time, and later: the other shard gives way.
-            Some(index) if world.vehicles.at(index).epoch > epoch => return,
+            Some(index) if world.vehicles.at(index).epoch >= epoch => return,
             Some(index) => {
                 let vehicle = world.vehicles.at_mut(index);
                 vehicle.identity = identity;
                 vehicle.rendered.1 = 0;
+                if vehicle.epoch.node != epoch.node {
+                    vehicle.heard_at = 0;
+                }
                 vehicle.epoch = epoch;
                 if let Owner::Here(driving) = std::mem::replace(&mut vehicle.owner, Owner::There) {
+                    if let Some(bus) = &mut self.bus {
+                        bus.forget_position(key);
+                    }
                     world.drop_foreign_pairs(index);
                     if let Some(conn) = self.out.conns.find(driving.conn) {
                         conn.vehicle = None;
                     }
                     self.out.close_frame(now, driving.conn, CloseReason::Replaced);
-                    let note = Note { world: world_id, what: What::Spent { key, rates: driving.rates } };
-                    self.mesh.tell(epoch.shard, note, &mut self.out.counters);
+                    // Another host has the buckets that it shares in Redis; the others it fills anew.
+                    if epoch.node == self.node.key {
+                        let note = Note { world: world_id, what: What::Spent { key, rates: driving.rates } };
+                        self.mesh.tell(epoch.shard, note, &mut self.out.counters);
+                    }
                 }
                 index
             }
@@ -171,10 +203,37 @@ impl Shard {
         if let (Some(position), None) = (position, world.vehicles.at(index).position) {
             world.place(index, position.motion, now);
         }
+        let vehicle = self.worlds[world_id].vehicles.at_mut(index);
+        // That host may have said where it is before it could say that it has registered again.
+        let is_unconfirmed =
+            epoch.node != self.node.key && vehicle.position.is_some() && vehicle.heard_at < epoch.connected_ms;
+        vehicle.unconfirmed_ms = is_unconfirmed.then_some(now.mono_ms);
+        if is_unconfirmed {
+            let slot = self.worlds[world_id].vehicles.slot(index);
+            let timer = Timer::Unconfirmed(world_id, slot, now.mono_ms);
+            self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
+        }
+        self.watch_around(now, world_id, index);
         self.announce(world_id, &vehicle_id, Status::Online, now.unix_ms);
+        self.place_early(now, world_id, index);
     }
 
-    /// A vehicle left another shard.
+    /// A vehicle has been on another host for a while. If it has not been heard of from there, it is somewhere that this
+    /// host does not listen to, and not where it was.
+    pub(super) fn check_confirmed(&mut self, now: Now, world_id: WorldId, slot: Slot, since_ms: u64) {
+        let world = &mut self.worlds[world_id];
+        let Some(vehicle) = world.vehicles.find(slot) else { return };
+        if vehicle.unconfirmed_ms != Some(since_ms) {
+            return;
+        }
+        vehicle.unconfirmed_ms = None;
+        // While Redis is away nobody is heard of. When it is back, the square is asked for again.
+        if self.bus.as_ref().is_some_and(|bus| bus.is_up()) {
+            world.lose(now, slot.index, &mut self.out, &mut self.ids);
+        }
+    }
+
+    /// A vehicle left another shard, or another host.
     pub(super) fn gone(
         &mut self,
         now: Now,
@@ -194,8 +253,12 @@ impl Shard {
         }
     }
 
-    fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, departed: Departed) {
+    fn remember_departure(&mut self, now: Now, world_id: WorldId, key: u64, mut departed: Departed) {
         let all = &mut self.worlds[world_id].departed;
+        if let Some(known) = all.get(&key) {
+            // Nobody fills a bucket by way of another host.
+            departed.rates.spent(&known.rates);
+        }
         if all.get(&key).is_none_or(|known| known.epoch < departed.epoch) {
             all.insert(key, departed);
             self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, departed.epoch));

@@ -171,7 +171,8 @@ impl Shard {
                     self.deliver_from_radio(now, &recipient, &event)
                 });
                 if !delivered {
-                    self.publish(WORLD, &Event::RadioText { from: &from, content: frame.payload });
+                    let event = Event::RadioText { from: &from, content: frame.payload };
+                    self.publish(now, WORLD, "radio_text", &event);
                 }
             }
             Kind::Emergency => self.emergency(now, WORLD, &from, None, true),
@@ -184,7 +185,7 @@ impl Shard {
         let Some(index) = self.worlds[WORLD].vehicles.by_id(recipient) else { return false };
         let mut text = Vec::new();
         event.write(&mut text);
-        let sender = Sender { shard: HOME, conn: None, key: 0 };
+        let sender = Sender { shard: HOME, conn: None, key: 0, recipient: None, remote: None };
         self.send_to(now, WORLD, index, Relayed::Message, text, sender);
         true
     }

@@ -24,6 +24,13 @@ impl Level {
         self.full_at_us = full_at_us;
         Ok(())
     }
+
+    /// Puts back a token that was taken and not used.
+    pub fn give_back(&mut self, bucket: Bucket) {
+        if bucket.burst > 0 {
+            self.full_at_us = self.full_at_us.saturating_sub(bucket.per_ms * 1_000 / u64::from(bucket.burst));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +50,18 @@ mod tests {
         assert_eq!(level.take(bucket, 10_200), Err(200));
         let passed = (0..10_000u64).filter(|ms| level.take(bucket, 20_000 + ms).is_ok()).count();
         assert_eq!(passed, 5 + 49, "a full bucket, then five a second");
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again() {
+        let bucket = Bucket { burst: 2, per_ms: 1_000 };
+        let mut level = Level::default();
+        for _ in 0..10 {
+            assert_eq!(level.take(bucket, 10_000), Ok(()));
+            level.give_back(bucket);
+        }
+        assert_eq!((level.take(bucket, 10_000), level.take(bucket, 10_000)), (Ok(()), Ok(())));
+        assert_eq!(level.take(bucket, 10_000), Err(500));
     }
 
     #[test]

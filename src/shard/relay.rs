@@ -23,14 +23,10 @@ pub struct Pending {
 impl Shard {
     /// Text to another vehicle. To one that is not connected it goes over the radio, if there is one.
     pub(super) fn message(&mut self, now: Now, id: ConnId, sender: &str, recipient: &str, content: &str) {
-        let event = Event::ReceiveMessage {
-            id: self.ids.next_uuid(),
-            sender,
-            recipient,
-            content,
-            ts: now.unix_ms,
-            via_radio: false,
-        };
+        let message_id = self.ids.next_uuid();
+        self.record_message(now, message_id, sender, recipient, content);
+        let event =
+            Event::ReceiveMessage { id: message_id, sender, recipient, content, ts: now.unix_ms, via_radio: false };
         let mut text = Vec::new();
         event.write(&mut text);
         if !self.deliver_to(now, id, recipient, Relayed::Message, text) && !self.radio_text(sender, recipient, content)
@@ -74,12 +70,13 @@ impl Shard {
         };
         let Some(index) = world.vehicles.by_id(recipient) else { return false };
         self.out.counters.relays += 1;
-        let sender = Sender { shard: self.mesh.shard(), conn: Some(id), key: sender_key };
+        let recipient = Some(world.vehicles.at(index).identity.clone());
+        let sender = Sender { shard: self.mesh.shard(), conn: Some(id), key: sender_key, recipient, remote: None };
         self.send_to(now, world_id, index, kind, text, sender);
         true
     }
 
-    /// Sends an event to a vehicle of this host, on whichever shard it is.
+    /// Sends an event to a vehicle, on whichever shard or host it is.
     pub(super) fn send_to(
         &mut self,
         now: Now,
@@ -93,6 +90,8 @@ impl Shard {
         let deliver = Deliver { recipient: vehicle.key, kind, text: Arc::from(text), sender };
         if vehicle.driving().is_some() {
             self.deliver(now, world_id, deliver);
+        } else if vehicle.epoch.node != self.node.key {
+            self.send_to_host(now, index, deliver);
         } else {
             let home = vehicle.epoch.shard;
             let note = Note { world: world_id, what: What::Deliver(deliver) };
@@ -105,13 +104,16 @@ impl Shard {
         let world = &mut self.worlds[world_id];
         let driving = world.vehicles.by_key(deliver.recipient).and_then(|index| world.vehicles.at(index).driving());
         let Some(conn) = driving.map(|driving| driving.conn) else {
-            self.return_to_sender(now, world_id, deliver.sender);
+            self.undeliverable(now, deliver.sender);
             return;
         };
         if deliver.kind == Relayed::Event(EventKind::ConnectRequest) {
             self.remember_request(now, world_id, deliver.sender.key, deliver.recipient);
         }
         self.out.text_frame(now, conn, &deliver.text);
+        if let Some(remote) = &deliver.sender.remote {
+            self.answer_remote(now, remote, true);
+        }
     }
 
     fn remember_request(&mut self, now: Now, world_id: WorldId, requester: u64, target: u64) {
@@ -134,19 +136,16 @@ impl Shard {
         }
     }
 
-    fn return_to_sender(&mut self, now: Now, world_id: WorldId, sender: Sender) {
-        if sender.shard == self.mesh.shard() {
-            self.undeliverable(now, sender);
-        } else {
-            let note = Note { world: world_id, what: What::Undeliverable { sender } };
-            self.mesh.tell(sender.shard, note, &mut self.out.counters);
-        }
-    }
-
-    /// Tells a sender of this shard that the recipient had gone.
+    /// Tells a sender, wherever it is, that the recipient was not there.
     pub(super) fn undeliverable(&mut self, now: Now, sender: Sender) {
-        if let Some(conn) = sender.conn {
-            self.error(now, conn, ErrorCode::TargetOffline, "the vehicle is not connected");
+        if let Some(remote) = &sender.remote {
+            self.answer_remote(now, remote, false);
+        } else if sender.shard != self.mesh.shard() {
+            let home = sender.shard;
+            let note = Note { world: WorldId::default(), what: What::Undeliverable { sender } };
+            self.mesh.tell(home, note, &mut self.out.counters);
+        } else if let (Some(conn), Some(recipient)) = (sender.conn, &sender.recipient) {
+            self.offline(now, conn, &recipient.vehicle_id);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::geo::Place;
+use crate::geo::{Place, Squares};
 use crate::turn::{ConnId, ShardId};
 use crate::wire::event::{Identity, Motion};
 use crate::wire::json::EventKind;
@@ -28,10 +28,19 @@ pub struct Slot {
 pub struct Epoch {
     /// Unix time of the registration.
     pub connected_ms: u64,
-    /// Where it happened.
+    /// Key of the node where it happened.
+    pub node: u64,
+    /// Which of its shards. Of another node's vehicles nobody needs to know: 0.
     pub shard: ShardId,
-    /// Counts registrations on that shard.
+    /// Counts registrations on that shard; 0 of another node's.
     pub count: u64,
+}
+
+impl Epoch {
+    /// A registration on another node.
+    pub fn elsewhere(connected_ms: u64, node: u64) -> Epoch {
+        Epoch { connected_ms, node, shard: ShardId(0), count: 0 }
+    }
 }
 
 /// What is remembered of a vehicle that left.
@@ -46,7 +55,7 @@ pub struct Departed {
 pub enum Owner {
     /// A connection of this shard.
     Here(Box<Driving>),
-    /// Another shard of this host.
+    /// Another shard of this host, or another host: the vehicle's epoch says which.
     There,
 }
 
@@ -65,6 +74,8 @@ pub struct Driving {
     /// A timer will send the list.
     pub list_pending: bool,
     pub rates: Rates,
+    /// The other hosts have been told of this registration.
+    pub announced: bool,
 }
 
 impl Driving {
@@ -77,6 +88,7 @@ impl Driving {
             listed_ms: 0,
             list_pending: false,
             rates: Rates::default(),
+            announced: false,
         }
     }
 }
@@ -162,6 +174,12 @@ pub struct Vehicle {
     pub rendered: (u64, u32),
     /// Has moved in this turn and is to be settled.
     pub moved: bool,
+    /// The squares that this host listens to because of it. None of another host's vehicle.
+    pub squares: Squares,
+    /// When its newest state was published, by the clock of the other host that it is connected to; 0: none was heard.
+    pub heard_at: u64,
+    /// When (`mono_ms`) it registered on another host, if it has not been heard of from there since.
+    pub unconfirmed_ms: Option<u64>,
 }
 
 impl Vehicle {
@@ -192,6 +210,11 @@ pub struct Vehicles {
 impl Vehicles {
     pub fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// How many slots there are, free ones too: every index is below.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     pub fn by_key(&self, key: u64) -> Option<u32> {
@@ -239,6 +262,9 @@ impl Vehicles {
             near: Vec::new(),
             rendered: (0, 0),
             moved: false,
+            squares: Squares::NONE,
+            heard_at: 0,
+            unconfirmed_ms: None,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

@@ -1,0 +1,432 @@
+//! What the presence hash says: read at start, when a node appears and every now and then, so that whatever was missed
+//! is made good; and swept when a node has died.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::limits;
+use crate::turn::Now;
+use crate::wire::envelope::{self, Kind};
+use crate::wire::event::Status;
+use crate::wire::resp::Reply;
+use crate::wire::{json, state};
+
+use super::super::Shard;
+use super::super::mail::{Note, What};
+use super::super::vehicles::Epoch;
+use super::counters::Dropped;
+use super::heard::Heard;
+use super::nodes::Nodes;
+use super::presence::Left;
+use super::seen::Seen;
+use super::{Ask, Node, To, WORLD, presence, scripts};
+
+/// What worker 0 does for its host.
+pub struct Steward {
+    pub nodes: Nodes,
+    pub heard: Heard,
+    pub seen: Seen,
+    /// Stewards that have been answered, by their nodes' keys and epochs.
+    greeted: FxHashMap<u64, u64>,
+    /// The reading that is under way.
+    reading: Option<Reading>,
+    /// When (`mono_ms`) the next one begins.
+    read_at_ms: u64,
+    /// When the last one ended.
+    read_ms: u64,
+    /// When Redis was last connected.
+    ready_ms: u64,
+    /// When the lease is due again.
+    lease_at_ms: u64,
+    /// Silent nodes without a lease.
+    leaseless: FxHashSet<u64>,
+    /// Dead nodes whose vehicles this host may sweep with the next reading.
+    to_sweep: FxHashSet<u64>,
+    /// Vehicles of other hosts that the last reading did not find, by key, and since when or since what question.
+    absent: FxHashMap<u64, (Epoch, u64)>,
+    /// Entries of this node that nobody drives, as the last reading found them.
+    ghosts: FxHashMap<u64, (u64, u64)>,
+}
+
+/// One pass over the hash.
+struct Reading {
+    sweeping: FxHashSet<u64>,
+    /// Vehicles that were known when it began.
+    known: FxHashMap<u64, Epoch>,
+    /// Keys of the entries that it has found.
+    found: FxHashSet<u64>,
+    /// Entries of this node that nobody drives.
+    ghosts: FxHashMap<u64, (u64, u64)>,
+    /// Something could not be sent: the sweep is not complete.
+    incomplete: bool,
+}
+
+impl Steward {
+    pub fn new(node: &Node) -> Steward {
+        Steward {
+            nodes: Nodes::default(),
+            heard: Heard::new(node.epoch),
+            seen: Seen::default(),
+            greeted: FxHashMap::default(),
+            reading: None,
+            read_at_ms: 0,
+            read_ms: 0,
+            ready_ms: 0,
+            lease_at_ms: 0,
+            leaseless: FxHashSet::default(),
+            to_sweep: FxHashSet::default(),
+            absent: FxHashMap::default(),
+            ghosts: FxHashMap::default(),
+        }
+    }
+
+    pub fn link_ready(&mut self, now: Now) {
+        self.nodes.link_ready(now.mono_ms);
+        self.ready_ms = now.mono_ms;
+        self.read_at_ms = now.mono_ms;
+        self.lease_at_ms = now.mono_ms;
+        self.greeted.clear();
+    }
+
+    /// A node beats: nobody has to be swept.
+    pub fn is_alive(&mut self, node: u64, leaving: bool) {
+        if !leaving {
+            self.leaseless.remove(&node);
+            self.to_sweep.remove(&node);
+            if let Some(reading) = &mut self.reading {
+                reading.sweeping.remove(&node);
+            }
+        }
+    }
+
+    /// Whether a steward is heard for the first time since this one listens.
+    pub fn greet(&mut self, node: u64, epoch: u64) -> bool {
+        if self.greeted.len() >= limits::NODES_MAX {
+            // Only that they are answered once more.
+            self.greeted.clear();
+        }
+        self.greeted.insert(node, epoch) != Some(epoch)
+    }
+
+    pub fn link_lost(&mut self) {
+        self.reading = None;
+        self.to_sweep.clear();
+        self.leaseless.clear();
+        // What was not found may be written when Redis is back.
+        self.absent.clear();
+        self.ghosts.clear();
+    }
+
+    /// A node has appeared of which nothing is known.
+    pub fn read_soon(&mut self, now: Now) {
+        let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(self.read_ms + limits::READ_AGAIN_MS);
+        self.read_at_ms = self.read_at_ms.min(at_ms);
+    }
+
+    /// A vehicle has appeared of which nothing is known. Who publishes nonsense must not keep everyone reading.
+    pub fn read_for_unknown(&mut self, now: Now) {
+        let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(self.read_ms + limits::ABSENT_MS);
+        self.read_at_ms = self.read_at_ms.min(at_ms);
+    }
+
+    pub fn next_deadline(&self) -> Option<u64> {
+        let reading = self.reading.is_none().then_some(self.read_at_ms);
+        [reading, Some(self.lease_at_ms), self.nodes.next_deadline()].into_iter().flatten().min()
+    }
+}
+
+impl Shard {
+    /// What the steward has to do by itself: its lease, looking after silent nodes, the next reading.
+    pub(super) fn steward_turn(&mut self, now: Now) {
+        let lease_ms = self.config.redis.lease_ms;
+        let Some(bus) = &mut self.bus else { return };
+        let Some(steward) = &mut bus.steward else { return };
+        self.out.counters.backplane.processes = steward.nodes.count() as u64 + 1;
+        if bus.leaving_by.is_some() {
+            return;
+        }
+        if now.mono_ms >= steward.lease_at_ms {
+            steward.lease_at_ms = now.mono_ms + lease_ms / 3;
+            let value = format!(
+                "{{\"epoch\":{},\"workers\":{},\"version\":\"{}\"}}",
+                self.node.epoch,
+                bus.workers,
+                env!("CARGO_PKG_VERSION")
+            );
+            let (key, px) = (bus.names.lease.as_bytes(), lease_ms.to_string());
+            let args: [&[u8]; 5] = [b"SET", key, value.as_bytes(), b"PX", px.as_bytes()];
+            let sent = bus.client.send(now, Some(key), &args, Ask::Nothing);
+            self.count_command(sent);
+        }
+        let Some(bus) = &mut self.bus else { return };
+        let Some(steward) = &mut bus.steward else { return };
+        for id in steward.nodes.overdue(now.mono_ms, lease_ms) {
+            let key = format!("{}v2v:node:{id}", bus.names.prefix);
+            // It is asked again in a second.
+            let _ = bus.client.send(now, Some(key.as_bytes()), &[b"EXISTS", key.as_bytes()], Ask::Lease(id));
+        }
+        if steward.reading.is_none() && now.mono_ms >= steward.read_at_ms {
+            let known = self.worlds[WORLD].vehicles.iter().map(|(_, vehicle)| (vehicle.key, vehicle.epoch)).collect();
+            // What asks for a reading from now on asks for the next one.
+            steward.read_at_ms = u64::MAX;
+            steward.reading = Some(Reading {
+                sweeping: std::mem::take(&mut steward.to_sweep),
+                known,
+                found: FxHashSet::default(),
+                ghosts: FxHashMap::default(),
+                incomplete: false,
+            });
+            self.scan(now, b"0");
+        }
+    }
+
+    fn scan(&mut self, now: Now, cursor: &[u8]) {
+        let Some(bus) = &mut self.bus else { return };
+        let key = bus.names.presence.as_bytes();
+        let args: [&[u8]; 5] = [b"HSCAN", key, cursor, b"COUNT", limits::SCAN_COUNT.as_bytes()];
+        if bus.client.send(now, Some(key), &args, Ask::Scan).is_err() {
+            self.give_up_reading(now);
+        }
+    }
+
+    /// It is begun again a little later.
+    fn give_up_reading(&mut self, now: Now) {
+        if let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut())
+            && let Some(reading) = steward.reading.take()
+        {
+            steward.to_sweep.extend(reading.sweeping);
+            steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + limits::READ_AGAIN_MS);
+        }
+    }
+
+    /// A part of the hash.
+    pub(super) fn scanned(&mut self, now: Now, reply: Option<Reply>) {
+        let Some(Reply::List(parts)) = reply else {
+            self.give_up_reading(now);
+            return;
+        };
+        let [Reply::Text(cursor), entries] = &parts[..] else {
+            self.give_up_reading(now);
+            return;
+        };
+        let pairs: Vec<(&[u8], &[u8])> = match entries {
+            Reply::List(flat) => {
+                flat.chunks_exact(2).filter_map(|pair| Some((pair[0].as_bytes()?, pair[1].as_bytes()?))).collect()
+            }
+            Reply::Map(pairs) => pairs.iter().filter_map(|(k, v)| Some((k.as_bytes()?, v.as_bytes()?))).collect(),
+            _ => Vec::new(),
+        };
+        for (vehicle_id, entry) in pairs {
+            self.entry_read(now, vehicle_id, entry);
+        }
+        if cursor == b"0" {
+            self.reading_done(now);
+        } else {
+            self.scan(now, cursor);
+        }
+    }
+
+    fn entry_read(&mut self, now: Now, vehicle_id: &[u8], entry: &[u8]) {
+        let Some(vehicle_id) = std::str::from_utf8(vehicle_id).ok().filter(|id| json::is_vehicle_id(id)) else {
+            return;
+        };
+        let mut parser = self.bus_parser.take().unwrap_or_default();
+        let read = envelope::read_entry(&mut parser, &mut entry.to_vec(), |read| {
+            let entry = read.ok()?;
+            let node: Arc<str> = entry.node?.into();
+            Some((node, presence::identity(vehicle_id, &entry.who, entry.connected_ms)))
+        });
+        self.bus_parser = Some(parser);
+        // Damaged, or an existing server's: neither is ours to look after.
+        let Some((node, identity)) = read else { return };
+        let (key, connected_ms) = (state::key(vehicle_id), identity.connected_ms);
+        let node_key = state::key(&node);
+        let epoch = Epoch::elsewhere(connected_ms, node_key);
+        let own = self.node.clone();
+        let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
+        let Some(reading) = &mut steward.reading else { return };
+        if node_key == own.key {
+            let vehicles = &self.worlds[WORLD].vehicles;
+            let driven = vehicles.by_key(key).map(|index| vehicles.at(index).epoch);
+            let driven = driven.is_some_and(|epoch| (epoch.connected_ms, epoch.node) == (connected_ms, own.key));
+            if driven {
+                reading.found.insert(key);
+                return;
+            }
+            // It may have left, or arrived, a moment ago; one of an earlier run of this node has not.
+            let known = steward.ghosts.get(&key).filter(|(connected, _)| *connected == connected_ms);
+            let since_ms = known.map_or(now.mono_ms, |(_, since_ms)| *since_ms);
+            if connected_ms < own.epoch || now.mono_ms >= since_ms + limits::ABSENT_MS {
+                let left = left(vehicle_id, epoch, now.unix_ms);
+                self.delete_entry(now, &left.clone(), Ask::Removed(left));
+            } else {
+                reading.ghosts.insert(key, (connected_ms, since_ms));
+            }
+            return;
+        }
+        let vehicles = &self.worlds[WORLD].vehicles;
+        // Where an older registration stands than the one that is known here, that one may have ended unheard.
+        if vehicles.by_key(key).is_none_or(|index| vehicles.at(index).epoch <= epoch) {
+            reading.found.insert(key);
+        }
+        if reading.sweeping.contains(&node_key) {
+            let last_seen = now.unix_ms.saturating_sub(self.config.redis.lease_ms);
+            self.sweep_entry(now, &node, left(vehicle_id, epoch, last_seen));
+            return;
+        }
+        steward.nodes.mentioned(node_key, &node, now.mono_ms);
+        self.entered_elsewhere(now, &node, identity, epoch);
+    }
+
+    fn sweep_entry(&mut self, now: Now, node: &str, left: Left) {
+        let Some(bus) = &mut self.bus else { return };
+        let vehicle_id = left.vehicle_id.clone();
+        let args = scripts::sweep_one(&vehicle_id, node, left.epoch.connected_ms);
+        let key = bus.names.presence.as_bytes();
+        let sent = bus.client.run(now, &scripts::SWEEP_ONE, key, &args.slices(), Ask::Removed(left));
+        if sent.is_err()
+            && let Some(reading) = bus.steward.as_mut().and_then(|steward| steward.reading.as_mut())
+        {
+            reading.incomplete = true;
+        }
+        self.count_command(sent);
+    }
+
+    /// An entry was to be deleted because nobody drives its vehicle any more.
+    pub(super) fn entry_removed(&mut self, now: Now, left: Left, reply: Option<Reply>) {
+        // 0: somebody else has deleted it, and announces it; or the vehicle has come back.
+        if reply.as_ref().and_then(scripts::was_done) == Some(true) {
+            self.out.counters.backplane.swept += 1;
+            self.left_elsewhere(now, &left.vehicle_id, left.epoch.connected_ms, (left.status, left.last_seen));
+            self.announce_left(now, &left, Ask::Nothing);
+        }
+    }
+
+    fn reading_done(&mut self, now: Now) {
+        let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
+        let Some(reading) = steward.reading.take() else { return };
+        steward.ghosts = reading.ghosts;
+        let absent_before = std::mem::take(&mut steward.absent);
+        let (mut orphans, mut doubted, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
+        let vehicles = &self.worlds[WORLD].vehicles;
+        for (key, epoch) in reading.known {
+            let Some(index) = vehicles.by_key(key) else { continue };
+            if reading.found.contains(&key) || vehicles.at(index).epoch != epoch {
+                continue;
+            }
+            let identity = &vehicles.at(index).identity;
+            if reading.sweeping.contains(&epoch.node) {
+                orphans.push((identity.clone(), epoch));
+            } else if epoch.node == self.node.key {
+                // One that has just registered is on its way.
+                if now.unix_ms > epoch.connected_ms + limits::READ_SOON_MS {
+                    unwritten.push((key, epoch.shard));
+                }
+            } else {
+                // Above all when Redis has come back empty, its own host writes it by itself. If not, that is asked.
+                let before = absent_before.get(&key).filter(|(absent, _)| *absent == epoch);
+                let mut since_ms = before.map_or(now.mono_ms, |(_, since_ms)| *since_ms);
+                if now.mono_ms >= since_ms + limits::ABSENT_MS && doubted.len() < limits::DOUBTS_MAX {
+                    since_ms = now.mono_ms;
+                    doubted.push((identity.clone(), epoch));
+                }
+                steward.absent.insert(key, (epoch, since_ms));
+            }
+        }
+        // When Redis comes back, others come back after this host, and change what it has read.
+        let is_early = now.mono_ms < steward.ready_ms + limits::ABSENT_MS;
+        let waits = is_early || !steward.absent.is_empty() || !steward.ghosts.is_empty();
+        let pause_ms = if waits { limits::ABSENT_MS } else { limits::READ_EVERY_MS };
+        steward.read_ms = now.mono_ms;
+        steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + pause_ms);
+        let mut dead = Vec::new();
+        if reading.incomplete {
+            steward.to_sweep.extend(reading.sweeping);
+            steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + limits::READ_AGAIN_MS);
+        } else {
+            for node in reading.sweeping {
+                steward.nodes.dead(node);
+                steward.heard.forget_node(node);
+                dead.push(node);
+            }
+        }
+        for node in dead {
+            self.mesh.tell_all(Note { world: WORLD, what: What::NodeDead { node } }, &mut self.out.counters);
+            self.forget_node(node);
+        }
+        for (identity, epoch) in orphans {
+            // Its entry had been lost, and its node is dead: nobody else would learn it from the hash.
+            let left = left(&identity.vehicle_id, epoch, now.unix_ms);
+            self.left_elsewhere(now, &left.vehicle_id, epoch.connected_ms, (left.status, left.last_seen));
+            self.announce_left(now, &left, Ask::Nothing);
+        }
+        for (identity, epoch) in doubted {
+            let Some(node) = self.bus.as_ref().and_then(|bus| bus.node_names.get(&epoch.node).cloned()) else {
+                continue;
+            };
+            let kind = Kind::Doubt { vehicle_id: &identity.vehicle_id, connected_ms: epoch.connected_ms };
+            // It is asked again.
+            let _ = self.post(now, To::Node(&node), &kind, None, Ask::Nothing);
+        }
+        if unwritten.len() <= limits::ASSERTS_MAX {
+            for (key, home) in unwritten {
+                self.have_asserted(now, key, home);
+            }
+        } else {
+            let note = Note { world: WORLD, what: What::RewriteEntries };
+            self.mesh.tell_all(note, &mut self.out.counters);
+            self.rewrite_all();
+        }
+    }
+
+    /// A silent node's lease was looked at.
+    pub(super) fn lease_looked_at(&mut self, now: Now, id: Arc<str>, reply: Option<Reply>) {
+        let Some(bus) = &mut self.bus else { return };
+        let Some(steward) = &mut bus.steward else { return };
+        match reply.and_then(|reply| reply.as_integer()) {
+            Some(0) => {
+                steward.leaseless.insert(state::key(&id));
+                let key = bus.names.sweep.as_bytes();
+                let px = limits::SWEEP_LOCK_MS.to_string();
+                let args: [&[u8]; 6] = [b"SET", key, self.node.id.as_bytes(), b"NX", b"PX", px.as_bytes()];
+                let sent = bus.client.send(now, Some(key), &args, Ask::SweepLock(id));
+                self.count_command(sent);
+            }
+            Some(_) => steward.nodes.is_alive(state::key(&id), now.mono_ms),
+            None => {}
+        }
+    }
+
+    /// Null: another host sweeps.
+    pub(super) fn sweep_lock_asked(&mut self, now: Now, id: Arc<str>, reply: Option<Reply>) {
+        let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
+        if let Some(Reply::Text(_)) = reply {
+            tracing::info!(node = &*id, "a node has died; its vehicles are swept");
+            // All that are dead by now: there is one lock for everyone.
+            steward.to_sweep.extend(steward.leaseless.drain());
+            steward.read_at_ms = now.mono_ms;
+        }
+    }
+
+    /// At an orderly end nobody needs to wait for the lease.
+    pub(super) fn give_up_lease(&mut self, now: Now) {
+        if let Some(bus) = self.bus.as_mut().filter(|bus| bus.steward.is_some()) {
+            let key = bus.names.lease.as_bytes();
+            // If it does not arrive, the lease ends by itself.
+            let _ = bus.client.send(now, Some(key), &[b"DEL", key], Ask::Nothing);
+        }
+    }
+
+    pub(super) fn count_command(&mut self, sent: Result<(), super::client::NotSent>) {
+        match sent {
+            Ok(()) => {}
+            Err(super::client::NotSent::Down) => self.out.counters.backplane.dropped.increment(Dropped::NotConnected),
+            Err(super::client::NotSent::Full) => self.out.counters.backplane.dropped.increment(Dropped::Backlog),
+        }
+    }
+}
+
+fn left(vehicle_id: &str, epoch: Epoch, last_seen: u64) -> Left {
+    Left { vehicle_id: vehicle_id.into(), epoch, status: Status::Offline, last_seen }
+}

@@ -1,0 +1,430 @@
+//! Positions between hosts: which squares this host listens to, what it publishes, and what it hears.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::geo::{Place, Square, Squares};
+use crate::limits;
+use crate::turn::Now;
+use crate::wire::bus::{self, BusError, BusState, Header};
+use crate::wire::event::Motion;
+use crate::wire::state;
+
+use super::super::mail::{Note, StateNote, What};
+use super::super::world::WorldId;
+use super::super::{Shard, Timer};
+use super::client::Spread;
+use super::counters::Dropped;
+use super::interest::Change;
+use super::streams::Heard;
+use super::{Ask, Backplane, WORLD};
+
+/// Where a vehicle is, says a node that this shard does not know it from.
+pub struct Early {
+    node: u64,
+    motion: Motion,
+    /// When that node published it, by its own clock.
+    at: u64,
+    pub heard_ms: u64,
+}
+
+/// What is to be done with the vehicles in some squares.
+#[derive(Default)]
+pub struct Walk {
+    /// Another host wants to hear of this shard's vehicles there.
+    asked: FxHashSet<Square>,
+    /// This host has asked, at that time (`mono_ms`), who is there: who does not answer has gone.
+    counted: FxHashMap<Square, u64>,
+    /// This host does not listen there any more.
+    forgotten: FxHashSet<Square>,
+    /// Not before this (`mono_ms`).
+    again_ms: u64,
+}
+
+impl Walk {
+    pub fn next_deadline(&self) -> Option<u64> {
+        let nothing = self.asked.is_empty() && self.counted.is_empty() && self.forgotten.is_empty();
+        (!nothing).then_some(self.again_ms)
+    }
+
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.next_deadline().is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    fn clear(&mut self) {
+        self.asked.clear();
+        self.counted.clear();
+        self.forgotten.clear();
+    }
+
+    /// Neither question nor answer gets through.
+    pub fn link_lost(&mut self) {
+        self.asked.clear();
+        self.counted.clear();
+    }
+}
+
+impl Backplane {
+    /// The square of a channel, if it is one of positions.
+    pub(super) fn square_of(&self, channel: &[u8]) -> Option<Square> {
+        Square::parse(channel.strip_prefix(self.names.cells.as_bytes())?)
+    }
+
+    fn channel_of(&self, square: Square) -> Vec<u8> {
+        [self.names.cells.as_bytes(), &square.name()].concat()
+    }
+
+    /// A vehicle is no longer this shard's: nothing more is published of it.
+    pub fn forget_position(&mut self, key: u64) {
+        self.positions.forget(key);
+    }
+
+    /// Which worker of this host listens to a square.
+    fn listener_of(&self, square: Square) -> u16 {
+        (xxh3_64(&square.name()) % u64::from(self.workers)) as u16
+    }
+}
+
+impl Shard {
+    /// A vehicle of this host is somewhere else, or has become this host's, or another's: which squares matter for it
+    /// may have changed.
+    pub(in super::super) fn watch_around(&mut self, now: Now, world: WorldId, index: u32) {
+        if self.bus.is_none() || world != WORLD {
+            return;
+        }
+        let world = &mut self.worlds[world];
+        let reach_m = world.hysteresis.exit_m + limits::SQUARE_MARGIN_M;
+        let vehicle = world.vehicles.at_mut(index);
+        let squares = match vehicle.position {
+            Some(position) if vehicle.epoch.node == self.node.key => Squares::around(position.place, reach_m),
+            _ => Squares::NONE,
+        };
+        let before = std::mem::replace(&mut vehicle.squares, squares);
+        if before != squares
+            && let Some(bus) = &mut self.bus
+        {
+            bus.interest.moved(before, squares, now.mono_ms);
+        }
+    }
+
+    /// A vehicle is gone.
+    pub(in super::super) fn watch_no_more(&mut self, now: Now, squares: Squares) {
+        if let Some(bus) = &mut self.bus {
+            bus.interest.moved(squares, Squares::NONE, now.mono_ms);
+        }
+    }
+
+    /// Subscribes to what has come into reach, and forgets what has been out of it for a while.
+    pub(super) fn settle_squares(&mut self, now: Now) {
+        let Some(bus) = &mut self.bus else { return };
+        for change in bus.interest.due(now.mono_ms) {
+            let Some(bus) = &mut self.bus else { return };
+            let (Change::Want(square) | Change::Forget(square)) = change;
+            let mine = bus.listener_of(square) == self.mesh.shard().0;
+            let channel = bus.channel_of(square);
+            match change {
+                Change::Want(_) if mine => bus.client.subscribe(now, Spread::Sharded, &channel),
+                Change::Want(_) => {}
+                Change::Forget(_) => {
+                    if mine {
+                        bus.client.unsubscribe(now, Spread::Sharded, &channel);
+                        bus.streams.forget(square);
+                    }
+                    bus.walk.forgotten.insert(square);
+                }
+            }
+        }
+        self.walk_squares(now);
+    }
+
+    /// Looks at every vehicle once for all squares in which something is to be done, and not too often: a fleet that
+    /// goes home leaves hundreds of squares.
+    fn walk_squares(&mut self, now: Now) {
+        let Some(bus) = &mut self.bus else { return };
+        if bus.ready {
+            bus.walk.asked.extend(bus.positions.due_asks(now.mono_ms));
+        }
+        if !bus.walk.is_due(now.mono_ms) {
+            return;
+        }
+        bus.walk.again_ms = now.mono_ms + limits::WALK_MS;
+        let (mut lost, mut doubtful) = (Vec::new(), Vec::new());
+        let world = &mut self.worlds[WORLD];
+        for (index, vehicle) in world.vehicles.iter() {
+            let Some(position) = &vehicle.position else { continue };
+            let square = Square::of(position.place);
+            if vehicle.epoch.node == self.node.key {
+                if vehicle.driving().is_some() && bus.walk.asked.contains(&square) {
+                    bus.positions.moved(bus_state(vehicle.key, &position.motion), square);
+                }
+            } else if bus.walk.forgotten.contains(&square) {
+                // What is known of it grows old from now on.
+                lost.push(index);
+            } else if let Some(asked_ms) = bus.walk.counted.get(&square)
+                // The answer may have been quicker than this walk.
+                && position.updated_ms < *asked_ms
+                && vehicle.unconfirmed_ms.is_none()
+            {
+                doubtful.push(index);
+            }
+        }
+        bus.walk.clear();
+        for index in lost {
+            world.lose(now, index, &mut self.out, &mut self.ids);
+        }
+        for index in doubtful {
+            world.vehicles.at_mut(index).unconfirmed_ms = Some(now.mono_ms);
+            let timer = Timer::Unconfirmed(WORLD, world.vehicles.slot(index), now.mono_ms);
+            self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
+        }
+    }
+
+    /// A vehicle of this shard has moved.
+    pub(in super::super) fn tell_hosts_where(&mut self, world: WorldId, note: &StateNote) {
+        if let Some(bus) = &mut self.bus
+            && bus.ready
+            && world == WORLD
+        {
+            let state = BusState { record: note.record, ts: note.ts, accuracy: note.accuracy };
+            let record = state::decode(&note.record);
+            bus.positions.moved(state, Square::of(Place::from_e7(record.lat_e7, record.lon_e7)));
+        }
+    }
+
+    /// Publishes what has moved since the last tick, unless Redis is behind: then the newest goes a little later.
+    pub(super) fn publish_positions(&mut self, now: Now) {
+        let tick_ms = self.config.redis.position_tick_ms;
+        let Some(bus) = &mut self.bus else { return };
+        if bus.client.in_flight_bytes() > limits::STATES_IN_FLIGHT_BYTES_MAX {
+            return;
+        }
+        let Some(pieces) = bus.positions.take(now.mono_ms, tick_ms) else { return };
+        for (square, states) in pieces {
+            let Some(bus) = &mut self.bus else { return };
+            let header = Header {
+                kind: bus::Kind::States,
+                worker: self.mesh.shard().0,
+                sequence: bus.positions.next_sequence(square),
+                node: self.node.key,
+                epoch: self.node.epoch,
+                at: now.unix_ms,
+            };
+            bus.scratch.clear();
+            bus::encode_states(&mut bus.scratch, &header, states.iter());
+            let channel = bus.channel_of(square);
+            let sent = bus.client.publish(now, Spread::Sharded, &channel, &bus.scratch, Ask::Nothing);
+            if sent.is_ok() {
+                self.out.counters.backplane.states_out += states.len() as u64;
+            }
+            self.count_sent(sent);
+        }
+        let Some(bus) = &mut self.bus else { return };
+        self.out.counters.backplane.states_conflated = bus.positions.counts().conflated;
+    }
+
+    /// Publishes where a vehicle of this shard is, although it has not moved.
+    pub(in super::super) fn tell_hosts_where_again(&mut self, world: WorldId, index: u32) {
+        let vehicle = self.worlds[world].vehicles.at(index);
+        if let (Some(bus), Some(position)) = (&mut self.bus, &vehicle.position)
+            && bus.ready
+            && world == WORLD
+        {
+            bus.positions.moved(bus_state(vehicle.key, &position.motion), Square::of(position.place));
+        }
+    }
+
+    /// Asks the other hosts for everything in a square.
+    pub(super) fn ask_square(&mut self, now: Now, square: Square) {
+        let Some(bus) = &mut self.bus else { return };
+        if !bus.ready {
+            return;
+        }
+        let header = Header {
+            kind: bus::Kind::Ask,
+            worker: self.mesh.shard().0,
+            sequence: 0,
+            node: self.node.key,
+            epoch: self.node.epoch,
+            at: now.unix_ms,
+        };
+        bus.scratch.clear();
+        bus::encode_ask(&mut bus.scratch, &header);
+        let channel = bus.channel_of(square);
+        let sent = bus.client.publish(now, Spread::Sharded, &channel, &bus.scratch, Ask::Nothing);
+        self.count_sent(sent);
+        if sent.is_ok() {
+            // Of those that have left while nothing was heard, nobody will say so any more.
+            self.mesh.tell_all(Note { world: WORLD, what: What::SquareCounted(square) }, &mut self.out.counters);
+            self.square_counted(now, square);
+        }
+    }
+
+    /// This host has asked who is in a square.
+    pub(in super::super) fn square_counted(&mut self, now: Now, square: Square) {
+        if let Some(bus) = self.bus.as_mut().filter(|bus| bus.ready) {
+            bus.walk.counted.entry(square).or_insert(now.mono_ms);
+        }
+    }
+
+    /// A bus frame on a channel that this worker listens to.
+    pub(super) fn frame_heard(&mut self, now: Now, square: Square, payload: Vec<u8>) {
+        let dropped = &mut self.out.counters.backplane.dropped;
+        if payload.len() > limits::BUS_FRAME_BYTES_MAX {
+            dropped.increment(Dropped::TooLarge);
+            return;
+        }
+        let header = match bus::decode(&payload) {
+            Ok((header, _)) => header,
+            Err(BusError::Version) => {
+                dropped.increment(Dropped::Version);
+                return;
+            }
+            Err(BusError::RecordSize | BusError::Short | BusError::Long) => {
+                dropped.increment(Dropped::Records);
+                return;
+            }
+            Err(BusError::Kind) => {
+                dropped.increment(Dropped::Malformed);
+                return;
+            }
+        };
+        if header.node == self.node.key {
+            return;
+        }
+        let Some(bus) = &mut self.bus else { return };
+        let counters = &mut self.out.counters.backplane;
+        counters.consumed += 1;
+        counters.lag_ms.observe(now.unix_ms.saturating_sub(header.at));
+        if header.kind == bus::Kind::Ask {
+            self.everyone_asked(now, square);
+            return;
+        }
+        match bus.streams.heard(square, &header, now.mono_ms) {
+            Heard::First | Heard::InOrder => {}
+            Heard::Gap(missing) => {
+                counters.gaps += u64::from(missing);
+                self.ask_square(now, square);
+            }
+            Heard::Restarted => self.ask_square(now, square),
+            Heard::Old => {
+                counters.dropped.increment(Dropped::Old);
+                return;
+            }
+        }
+        let frame: Arc<[u8]> = payload.into();
+        let note = Note { world: WORLD, what: What::BusFrame(frame.clone()) };
+        self.mesh.tell_all(note, &mut self.out.counters);
+        self.states_heard(now, &frame);
+    }
+
+    /// The positions in a bus frame, which has been checked.
+    pub(in super::super) fn states_heard(&mut self, now: Now, frame: &[u8]) {
+        let Ok((header, states)) = bus::decode(frame) else { return };
+        let (mut known, mut unknown) = (0, 0);
+        for bus_state in states {
+            let state = state::decode(&bus_state.record);
+            if state.position_e7().is_none() {
+                unknown += 1;
+                continue;
+            }
+            let motion = Motion::of(&state, bus_state.ts, bus_state.accuracy);
+            let world = &mut self.worlds[WORLD];
+            let found = world.vehicles.by_key(state.key);
+            let Some(index) = found.filter(|index| world.vehicles.at(*index).epoch.node == header.node) else {
+                // One that has just left, or has been taken over by this host, may still be under way.
+                let is_late = found.is_some_and(|index| world.vehicles.at(index).epoch.node == self.node.key)
+                    || world.departed.contains_key(&state.key);
+                unknown += u64::from(!is_late);
+                if let Some(bus) = &mut self.bus
+                    && (bus.early.len() < limits::EARLY_MAX || bus.early.contains_key(&state.key))
+                {
+                    let (node, at, heard_ms) = (header.node, header.at, now.mono_ms);
+                    bus.early.insert(state.key, Early { node, motion, at, heard_ms });
+                }
+                continue;
+            };
+            known += 1;
+            if let Some(bus) = self.bus.as_mut().filter(|bus| !bus.early.is_empty()) {
+                // What another node had said of it is older.
+                bus.early.remove(&state.key);
+            }
+            let vehicle = world.vehicles.at_mut(index);
+            vehicle.heard_at = header.at;
+            if let Some(position) = vehicle.position.as_mut().filter(|position| position.motion == motion) {
+                // Said again because somebody has asked: it is still there.
+                position.updated_ms = now.mono_ms;
+                vehicle.unconfirmed_ms = None;
+                continue;
+            }
+            self.place_elsewhere(now, index, motion);
+        }
+        // Each worker looks at every frame; the steward counts.
+        if let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) {
+            let counters = &mut self.out.counters.backplane;
+            counters.states_in += known;
+            counters.dropped.add(Dropped::UnknownVehicle, unknown);
+            if unknown > 0 {
+                // Its registration may have been missed.
+                steward.read_for_unknown(now);
+            }
+        }
+    }
+
+    /// A vehicle of another host is here.
+    fn place_elsewhere(&mut self, now: Now, index: u32, motion: Motion) {
+        self.worlds[WORLD].place(index, motion, now);
+        let wanted = Square::of(Place::from_e7(motion.lat_e7, motion.lon_e7));
+        if self.bus.as_ref().is_some_and(|bus| !bus.interest.wants(wanted)) {
+            // It has left for where this host does not listen: nobody here is near it any more, and nothing more will
+            // be heard of it.
+            self.worlds[WORLD].lose(now, index, &mut self.out, &mut self.ids);
+        }
+    }
+
+    /// A vehicle has registered on another host; its position may have been quicker.
+    pub(in super::super) fn place_early(&mut self, now: Now, world: WorldId, index: u32) {
+        let vehicle = self.worlds[world].vehicles.at(index);
+        let (key, epoch) = (vehicle.key, vehicle.epoch);
+        if world == WORLD
+            && let Some(early) = self.bus.as_mut().and_then(|bus| bus.early.remove(&key))
+            && early.node == epoch.node
+        {
+            // It may be from an earlier registration on that node. A registration is dated ahead of its node's clock if
+            // it takes over one from a node whose clock is ahead; then it is new if it has just come.
+            let is_just_heard = now.mono_ms < early.heard_ms + limits::EARLY_UNDATED_MS;
+            if early.at >= epoch.connected_ms || is_just_heard {
+                self.worlds[world].vehicles.at_mut(index).heard_at = early.at;
+                self.place_elsewhere(now, index, early.motion);
+            }
+        }
+    }
+
+    /// Every shard of this host is to say who is in a square.
+    pub(super) fn everyone_asked(&mut self, now: Now, square: Square) {
+        self.mesh.tell_all(Note { world: WORLD, what: What::AskSquare(square) }, &mut self.out.counters);
+        self.square_asked(now, square);
+    }
+
+    /// Another host wants to know who is in a square.
+    pub(in super::super) fn square_asked(&mut self, now: Now, square: Square) {
+        if let Some(bus) = self.bus.as_mut().filter(|bus| bus.ready)
+            && bus.positions.ask(square, now.mono_ms)
+        {
+            bus.walk.asked.insert(square);
+        }
+    }
+
+    /// A node has died, and its vehicles are gone.
+    pub(in super::super) fn forget_node(&mut self, node: u64) {
+        if let Some(bus) = &mut self.bus {
+            bus.streams.forget_node(node);
+            bus.node_names.remove(&node);
+        }
+    }
+}
+
+fn bus_state(key: u64, motion: &Motion) -> BusState {
+    BusState { record: state::encode(&motion.state(key)), ts: motion.ts, accuracy: motion.accuracy }
+}
