@@ -1,42 +1,29 @@
-//! Shards and their clients in one thread, on a simulated clock.
+//! Hosts and their clients in one thread, on a simulated clock.
 //!
 //! A second shell around the same cores: it carries out turns as `io` does, but its sockets are byte queues, its mesh
-//! is a list, and time moves only when it is told to. Everything is deterministic, so a failing run can be repeated.
+//! is a list, its Redis a few maps, and time moves only when it is told to. Everything is deterministic, so a failing
+//! run can be repeated.
+//!
+//! `client` and `host` are the two ends of a connection; `network` is the way from the hosts to `redis`.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+mod client;
+mod host;
+mod network;
+mod redis;
+
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::shard::{Batch, Shard};
-use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
-use crate::wire::frame::{Opcode, Role, encode_masked};
-use crate::wire::message::{Decoder, Message};
+use crate::shard::Shard;
+use crate::turn::{Core, Ended, Input, Now};
+use crate::wire::frame::{Opcode, encode_masked};
+use client::Client;
+use host::{Deed, Host, Surroundings};
+use network::Network;
 
-/// A client of the world, in the order of their connecting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId(pub usize);
-
-/// The opening handshake that every simulated client sends.
-pub const HANDSHAKE: &str = "GET /v2v HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-/// What a client has seen.
-#[derive(Default)]
-struct Client {
-    shard: usize,
-    conn: Option<ConnId>,
-    /// Bytes of a reply head that has not ended.
-    head: Vec<u8>,
-    upgraded: bool,
-    decoder: Decoder,
-    messages: Vec<String>,
-    closed: Option<(Option<u16>, String)>,
-    /// How many more bytes it will take; `None`: any number.
-    window: Option<usize>,
-    pongs: usize,
-    pings: usize,
-}
+pub use client::{ClientId, HANDSHAKE};
+pub use network::Health;
+pub use redis::Redis;
 
 /// What can go wrong on the way, off by default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,15 +32,17 @@ pub struct Faults {
     pub inbox_max: usize,
     /// Client bytes are handed over in pieces of at most this many bytes; 0: whole.
     pub split: usize,
+    /// Likewise those between hosts and Redis.
+    pub link_split: usize,
 }
 
-/// Several shards of one host, and their clients.
+/// Hosts of some shards each, their clients, and the Redis that the hosts share if they are told of one.
 pub struct World {
-    shards: Vec<Shard>,
-    inboxes: Vec<VecDeque<(ShardId, Batch)>>,
+    config: Arc<Config>,
+    shards: u16,
+    hosts: Vec<Host>,
     clients: Vec<Client>,
-    /// Per shard: which client has an index, and how often the index was used.
-    indexes: Vec<Vec<(Option<ClientId>, u32)>>,
+    network: Network,
     now: Now,
     /// Adjustable at any time.
     pub faults: Faults,
@@ -63,22 +52,28 @@ pub struct World {
 }
 
 impl World {
-    /// `shards` shards with the same configuration, at noon of 2026-01-01.
+    /// One host: `shards` shards with the same configuration, at noon of 2026-01-01.
     pub fn new(shards: u16, config: Config) -> World {
-        let config = Arc::new(config);
-        let now = Now { mono_ms: 1_000_000, unix_ms: 1_767_268_800_000 };
-        World {
-            shards: (0..shards)
-                .map(|shard| Shard::new(config.clone(), ShardId(shard), shards, u64::from(shard) + 1))
-                .collect(),
-            inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+        World::of_nodes(&[""], shards, config)
+    }
+
+    /// A host for each node, `shards` shards on each, all with the same configuration, at noon of 2026-01-01.
+    pub fn of_nodes(nodes: &[&str], shards: u16, config: Config) -> World {
+        let mut world = World {
+            config: Arc::new(config),
+            shards,
+            hosts: (0..nodes.len()).map(Host::new).collect(),
             clients: Vec::new(),
-            indexes: (0..shards).map(|_| Vec::new()).collect(),
-            now,
+            network: Network::default(),
+            now: Now { mono_ms: 1_000_000, unix_ms: 1_767_268_800_000 },
             faults: Faults::default(),
             radio: Vec::new(),
             sends: 0,
+        };
+        for (host, node) in nodes.iter().enumerate() {
+            world.hosts[host].start(world.now, &world.config, node, shards);
         }
+        world
     }
 
     /// The simulated time.
@@ -91,29 +86,146 @@ impl World {
         self.now.unix_ms = unix_ms;
     }
 
+    // ---- Hosts.
+
+    /// How many hosts there are, dead ones too.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// A host's time, by its own clock.
+    pub fn time_at(&self, host: usize) -> Now {
+        self.hosts[host].time(self.now)
+    }
+
+    /// Sets a host's clock ahead of the others', or behind.
+    pub fn set_clock_ahead(&mut self, host: usize, ms: i64) {
+        self.hosts[host].clock_ahead_ms = ms;
+    }
+
+    /// A host's process is gone at once: its clients' connections break, and so do its links.
+    pub fn kill(&mut self, host: usize) {
+        self.hosts[host].die(&mut self.clients);
+        self.network.forget_host(host);
+        self.settle();
+    }
+
+    /// A host whose process is gone is started again, as that node.
+    pub fn start(&mut self, host: usize, node: &str) {
+        assert!(!self.is_alive(host), "it runs");
+        self.hosts[host].start(self.now, &self.config, node, self.shards);
+        self.settle();
+    }
+
+    /// Whether a host's process runs.
+    pub fn is_alive(&self, host: usize) -> bool {
+        !self.hosts[host].shards.is_empty()
+    }
+
+    /// A host's process stands still, and goes on later. Meanwhile what its clients do waits.
+    pub fn sleep(&mut self, host: usize, is_asleep: bool) {
+        if is_asleep {
+            self.hosts[host].is_asleep = true;
+        } else {
+            self.hosts[host].wake(self.now);
+        }
+        self.settle();
+    }
+
+    /// Asks every shard of one host to stop.
+    pub fn stop_host(&mut self, host: usize) {
+        let now = self.hosts[host].time(self.now);
+        for shard in &mut self.hosts[host].shards {
+            shard.handle(now, Input::Stop);
+        }
+        self.settle();
+    }
+
+    /// Asks every shard to stop.
+    pub fn stop(&mut self) {
+        (0..self.hosts.len()).for_each(|host| self.stop_host(host));
+    }
+
+    /// Whether every shard of a host has stopped.
+    pub fn has_stopped(&self, host: usize) -> bool {
+        self.hosts[host].shards.iter().all(Shard::is_stopped)
+    }
+
+    /// Whether every shard has stopped.
+    pub fn is_stopped(&self) -> bool {
+        (0..self.hosts.len()).all(|host| self.has_stopped(host))
+    }
+
+    // ---- Redis, and the way to it.
+
+    /// The Redis that all hosts share.
+    pub fn redis(&mut self) -> &mut Redis {
+        &mut self.network.redis
+    }
+
+    /// How Redis is.
+    pub fn health(&self) -> Health {
+        self.network.health
+    }
+
+    /// Redis goes down, stands still, or comes back.
+    pub fn set_health(&mut self, health: Health) {
+        self.network.change(self.now, health, false);
+        self.settle();
+    }
+
+    /// Redis ends and is there again at once, without a single key.
+    pub fn empty_redis(&mut self) {
+        self.network.change(self.now, Health::Down, false);
+        self.network.change(self.now, Health::Up, true);
+        self.settle();
+    }
+
+    /// How long bytes take from a host to Redis, and back.
+    pub fn set_latency(&mut self, host: usize, ms: u64) {
+        self.network.set_latency(host, ms);
+    }
+
+    /// Nothing gets from a host to Redis or back until the way is open again.
+    pub fn cut(&mut self, host: usize, is_cut: bool) {
+        self.network.cut(host, is_cut);
+        self.settle();
+    }
+
+    // ---- Clients.
+
     /// Opens a connection to a shard, without a handshake.
     pub fn open(&mut self, shard: usize) -> ClientId {
+        self.open_at(0, shard)
+    }
+
+    /// Opens a connection to a shard of a host, without a handshake.
+    pub fn open_at(&mut self, host: usize, shard: usize) -> ClientId {
+        assert!(self.is_alive(host), "nobody listens");
         let client = ClientId(self.clients.len());
-        let indexes = &mut self.indexes[shard];
-        let index = indexes.iter().position(|(user, _)| user.is_none()).unwrap_or_else(|| {
-            indexes.push((None, 0));
-            indexes.len() - 1
-        });
-        indexes[index].0 = Some(client);
-        indexes[index].1 += 1;
-        let conn = ConnId { index: index as u32, generation: indexes[index].1 };
-        self.clients.push(Client { shard, conn: Some(conn), ..Client::default() });
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        self.shards[shard].handle(self.now, Input::Opened { conn, peer });
+        let conn = self.hosts[host].seat(shard, client);
+        self.clients.push(Client::new(host, shard, conn));
+        self.does(client, Deed::Opened);
         self.settle();
         client
     }
 
     /// Opens a WebSocket connection to a shard.
     pub fn connect(&mut self, shard: usize) -> ClientId {
-        let client = self.open(shard);
+        self.connect_at(0, shard)
+    }
+
+    /// Opens a WebSocket connection to a shard of a host.
+    pub fn connect_at(&mut self, host: usize, shard: usize) -> ClientId {
+        let client = self.open_at(host, shard);
         self.send_bytes(client, HANDSHAKE.as_bytes());
         client
+    }
+
+    /// A client does something, if it still has a connection.
+    fn does(&mut self, client: ClientId, deed: Deed) {
+        let Client { host, shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
+        self.hosts[host].notice(self.now, shard, conn, deed);
     }
 
     /// Sends a text message and lets the world come to rest.
@@ -138,8 +250,7 @@ impl World {
     fn hand_over(&mut self, client: ClientId, bytes: &[u8]) {
         let split = if self.faults.split == 0 { bytes.len().max(1) } else { self.faults.split };
         for piece in bytes.chunks(split) {
-            let Client { shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
-            self.shards[shard].handle(self.now, Input::Bytes { conn, bytes: &mut piece.to_vec() });
+            self.does(client, Deed::Bytes(piece.to_vec()));
             if split < bytes.len() {
                 self.settle();
             }
@@ -148,8 +259,7 @@ impl World {
 
     /// The client closes its socket, or its machine is gone.
     pub fn hang_up(&mut self, client: ClientId, how: Ended) {
-        let Client { shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
-        self.shards[shard].handle(self.now, Input::Ended { conn, how });
+        self.does(client, Deed::Ended(how));
         self.settle();
     }
 
@@ -161,43 +271,33 @@ impl World {
     /// A stalled client takes `bytes` more.
     pub fn trickle(&mut self, client: ClientId, bytes: usize) {
         self.clients[client.0].window = Some(bytes);
-        let Client { shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
-        self.shards[shard].handle(self.now, Input::Writable { conn });
+        self.does(client, Deed::Writable);
         self.settle();
     }
 
     /// The client reads again.
     pub fn resume(&mut self, client: ClientId) {
         self.clients[client.0].window = None;
-        let Client { shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
-        self.shards[shard].handle(self.now, Input::Writable { conn });
+        self.does(client, Deed::Writable);
         self.settle();
     }
 
-    /// Bytes arrive from the radio modem.
+    /// Bytes arrive from the radio modem of the first host.
     pub fn radio_receives(&mut self, bytes: &[u8]) {
-        self.shards[0].handle(self.now, Input::Radio { bytes });
+        let now = self.hosts[0].time(self.now);
+        self.hosts[0].shards[0].handle(now, Input::Radio { bytes });
         self.settle();
     }
 
-    /// Asks every shard to stop.
-    pub fn stop(&mut self) {
-        for shard in &mut self.shards {
-            shard.handle(self.now, Input::Stop);
-        }
-        self.settle();
-    }
-
-    /// Whether every shard has stopped.
-    pub fn is_stopped(&self) -> bool {
-        self.shards.iter().all(Shard::is_stopped)
-    }
+    // ---- Time.
 
     /// Lets time pass, stopping at every deadline on the way.
     pub fn advance(&mut self, ms: u64) {
         let target = self.now.mono_ms + ms;
         while self.now.mono_ms < target {
-            let next = self.shards.iter().filter_map(|shard| shard.next_deadline()).min().unwrap_or(target);
+            let hosts = &self.hosts;
+            let arrival = self.network.next_deadline(|host| hosts[host].is_asleep);
+            let next = hosts.iter().filter_map(Host::next_deadline).chain(arrival).min().unwrap_or(target);
             let step = next.clamp(self.now.mono_ms + 1, target) - self.now.mono_ms;
             self.now.mono_ms += step;
             self.now.unix_ms += step;
@@ -205,79 +305,43 @@ impl World {
         }
     }
 
-    /// Runs turns until no shard has anything left to do at this time.
+    /// Runs turns until nobody has anything left to do at this time.
     pub fn settle(&mut self) {
+        self.network.split = self.faults.link_split;
         loop {
             let mut rested = true;
-            for at in 0..self.shards.len() {
-                while let Some((from, mail)) = self.inboxes[at].pop_front() {
-                    self.shards[at].handle(self.now, Input::Mail { from, mail });
-                }
-                rested &= !self.run_turn(at);
+            for host in self.hosts.iter_mut().filter(|host| host.is_awake()) {
+                let mut around = Surroundings {
+                    clients: &mut self.clients,
+                    network: &mut self.network,
+                    faults: self.faults,
+                    radio: &mut self.radio,
+                    sends: &mut self.sends,
+                };
+                rested &= !host.take_turns(self.now, &mut around);
             }
-            if rested && self.inboxes.iter().all(VecDeque::is_empty) {
-                if cfg!(debug_assertions) {
-                    self.shards.iter_mut().for_each(Shard::check_invariants);
+            let hosts = &self.hosts;
+            for (from, tidings) in self.network.arrivals(self.now, |host| hosts[host].is_asleep) {
+                rested = false;
+                self.hosts[from.host].link_brings(self.now, from, tidings);
+            }
+            if rested {
+                break;
+            }
+        }
+        if cfg!(debug_assertions) {
+            for host in self.hosts.iter_mut().filter(|host| !host.is_asleep) {
+                for shard in &mut host.shards {
+                    shard.check_invariants();
+                    // A worker would wake again at once, for nothing.
+                    let due_ms = shard.next_deadline();
+                    assert!(due_ms.is_none_or(|due_ms| due_ms > self.now.mono_ms), "a deadline stays in the past");
                 }
-                return;
             }
         }
     }
 
-    /// Runs one shard's turn to its end. Whether it sent mail.
-    fn run_turn(&mut self, at: usize) -> bool {
-        let mut mailed = false;
-        loop {
-            let shard = &mut self.shards[at];
-            let Some(turn) = shard.poll_turn(self.now) else { return mailed };
-            let mut blocked = Vec::new();
-            for send in turn.sends {
-                self.sends += 1;
-                let client = self.indexes[at][send.conn.index as usize].0.expect("sends go to open connections");
-                let bytes = turn.bytes(send);
-                assert!(!bytes.is_empty(), "an empty send");
-                assert!(!blocked.iter().any(|(conn, _)| *conn == send.conn), "two sends to one connection in a turn");
-                let client = &mut self.clients[client.0];
-                let taken = client.window.map_or(bytes.len(), |window| window.min(bytes.len()));
-                if let Some(window) = &mut client.window {
-                    *window -= taken;
-                }
-                client.receive(&bytes[..taken]);
-                if taken < bytes.len() {
-                    blocked.push((send.conn, bytes[taken..].to_vec()));
-                }
-            }
-            for conn in turn.finished {
-                let client = self.indexes[at][conn.index as usize].0.expect("open");
-                let client = &mut self.clients[client.0];
-                client.closed.get_or_insert((None, String::new()));
-            }
-            for conn in turn.released {
-                let client = self.indexes[at][conn.index as usize].0.take().expect("released once");
-                let client = &mut self.clients[client.0];
-                client.conn = None;
-                client.closed.get_or_insert((None, String::new()));
-            }
-            self.radio.extend_from_slice(turn.radio);
-            let mut refused = Vec::new();
-            for (to, mail) in turn.mail.drain(..) {
-                let inbox = &mut self.inboxes[usize::from(to.0)];
-                if self.faults.inbox_max > 0 && inbox.len() >= self.faults.inbox_max {
-                    refused.push((to, mail));
-                } else {
-                    inbox.push_back((ShardId(at as u16), mail));
-                    mailed = true;
-                }
-            }
-            for (conn, rest) in blocked {
-                self.shards[at].handle(self.now, Input::Blocked { conn, rest: &rest });
-            }
-            for (to, mail) in refused {
-                self.shards[at].counters().shell.mail_refused += 1;
-                self.shards[at].handle(self.now, Input::MailRefused { to, mail });
-            }
-        }
-    }
+    // ---- What clients have seen.
 
     /// The messages that a client has received since the last call.
     pub fn take(&mut self, client: ClientId) -> Vec<String> {
@@ -309,38 +373,13 @@ impl World {
         self.sends
     }
 
-    /// A shard's counters.
+    /// The counters of a shard of the first host.
     pub fn counters(&mut self, shard: usize) -> &mut crate::metrics::Counters {
-        self.shards[shard].counters()
+        self.counters_at(0, shard)
     }
-}
 
-impl Client {
-    fn receive(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes.to_vec();
-        if !self.upgraded {
-            self.head.append(&mut bytes);
-            let end = self.head.windows(4).position(|window| window == b"\r\n\r\n");
-            let Some(end) = end.filter(|_| self.head.starts_with(b"HTTP/1.1 101")) else { return };
-            bytes = self.head.split_off(end + 4);
-            self.upgraded = true;
-        }
-        let mut decoder = std::mem::take(&mut self.decoder);
-        let mut at = 0;
-        loop {
-            let (used, message) =
-                decoder.decode(Role::Client, usize::MAX, &mut bytes[at..]).expect("the gateway's own frames are valid");
-            at += used;
-            match message {
-                None => break,
-                Some(Message::Text(text) | Message::Binary(text)) => {
-                    self.messages.push(String::from_utf8(text.to_vec()).expect("events are UTF-8"));
-                }
-                Some(Message::Ping(_)) => self.pings += 1,
-                Some(Message::Pong(_)) => self.pongs += 1,
-                Some(Message::Close { code, reason }) => self.closed = Some((code, reason.to_owned())),
-            }
-        }
-        self.decoder = decoder;
+    /// The counters of a shard of a host.
+    pub fn counters_at(&mut self, host: usize, shard: usize) -> &mut crate::metrics::Counters {
+        self.hosts[host].shards[shard].counters()
     }
 }

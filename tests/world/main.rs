@@ -2,12 +2,15 @@
 //!
 //! Most tests are scripts; `script` says how to read them.
 
+mod fleet;
 mod script;
 
 mod bad_input;
 mod broadcast;
 mod document;
 mod events;
+mod hosts;
+mod hosts_oracle;
 mod http;
 mod limits;
 mod liveness;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shards 2                                   # before anything else; 1 without it
+//! hosts 2                                    # likewise: hosts A and B share a Redis; see `fleet`
 //! set presence.scope = "none"                # any configuration key, as TOML
 //! a@0 registers; b@1 registers               # connect (shard after @) and register as vehicle "veh-a"
 //! a2@1 registers as a                        # another client, the same vehicle
@@ -27,6 +28,11 @@ use ringroad::wire::frame::{Opcode, encode_masked};
 use ringroad::wire::radio;
 use serde_json::Value;
 
+use crate::fleet;
+
+/// Names of hosts; their nodes have the same.
+pub const HOSTS: [&str; 4] = ["A", "B", "C", "D"];
+
 /// Plays a script in a world of its own.
 #[track_caller]
 pub fn check(script: &str) {
@@ -38,6 +44,8 @@ pub fn check(script: &str) {
 pub struct Play {
     settings: String,
     shards: u16,
+    /// Hosts that share a Redis; 0: one that shares nothing.
+    pub hosts: usize,
     world: Option<World>,
     clients: BTreeMap<String, Client>,
     ids: BTreeSet<String>,
@@ -78,11 +86,22 @@ impl Play {
 
     /// The world, made by the first use.
     pub fn world(&mut self) -> &mut World {
-        let (settings, shards) = (&self.settings, self.shards.max(1));
+        let (settings, shards, hosts) = (&self.settings, self.shards.max(1), self.hosts);
         self.world.get_or_insert_with(|| {
             let config: Config = toml::from_str(settings).expect("the script's settings are TOML of known keys");
-            World::new(shards, config)
+            if hosts == 0 {
+                return World::new(shards, config);
+            }
+            let mut world = World::of_nodes(&HOSTS[..hosts], shards, config);
+            fleet::watch(&mut world);
+            world.settle();
+            world
         })
+    }
+
+    /// How many shards each host has.
+    pub fn shards(&self) -> usize {
+        usize::from(self.shards.max(1))
     }
 
     /// A client by its name in the script.
@@ -110,6 +129,10 @@ impl Play {
         match first {
             "set" => self.settings += &format!("{rest}\n"),
             "shards" => self.shards = number(rest)? as u16,
+            "hosts" => {
+                self.hosts = number(rest)?;
+                self.settings += "redis.url = 'redis://sim'\n";
+            }
             "split" => self.world().faults.split = number(rest)?,
             "inbox" => self.world().faults.inbox_max = number(rest)?,
             "clock" => {
@@ -121,8 +144,10 @@ impl Play {
             "forget" => {
                 let names: Vec<String> = self.clients.keys().cloned().collect();
                 names.iter().for_each(|name| drop(self.heard(name)));
+                fleet::watch(self.world());
             }
             "count" => return self.count(rest),
+            _ if self.hosts > 0 && fleet::is_about(first) => return self.fleet(first, rest),
             "radio" => return self.radio_hears(rest),
             "radio<" => return compare(rest, &self.radio_sent()),
             _ if first.starts_with('+') => {
@@ -144,20 +169,20 @@ impl Play {
 
     /// Something that a client does.
     fn act(&mut self, name: &str, deed: &str) -> Result<(), String> {
-        let (name, shard) = match name.split_once('@') {
-            Some((name, shard)) => (name, number(shard)?),
-            None => (name, 0),
+        let (name, at) = match name.split_once('@') {
+            Some((name, at)) => (name, place(at)?),
+            None => (name, (0, 0)),
         };
         let (verb, rest) = deed.split_once(' ').unwrap_or((deed, ""));
         match verb {
-            "opens" => drop(self.open(name, shard)),
-            "connects" => drop(self.connect(name, shard)),
+            "opens" => drop(self.open(name, at)),
+            "connects" => drop(self.connect(name, at)),
             "registers" => {
                 if let Some(vehicle) = rest.strip_prefix("as ") {
-                    self.meet(name, shard);
+                    self.meet(name, at);
                     self.clients.get_mut(name).expect("met").vehicle = vehicle.into();
                 }
-                self.meet(name, shard);
+                self.meet(name, at);
                 let vehicle = &self.clients[name].vehicle;
                 let data = format!(r#"{{"vehicleId":"veh-{vehicle}","driverName":"Driver {vehicle}"}}"#);
                 self.send(name, "register", &data);
@@ -205,7 +230,7 @@ impl Play {
             }
             "says" => self.say(name, &ids(rest)),
             "gets" => {
-                let client = self.open(name, shard);
+                let client = self.open(name, at);
                 let request = format!("GET {rest} HTTP/1.1\r\nHost: sim\r\n\r\n");
                 self.world().send_bytes(client, request.as_bytes());
             }
@@ -234,25 +259,25 @@ impl Play {
         Ok(())
     }
 
-    fn open(&mut self, name: &str, shard: usize) -> ClientId {
-        let id = self.world().open(shard);
+    fn open(&mut self, name: &str, (host, shard): (usize, usize)) -> ClientId {
+        let id = self.world().open_at(host, shard);
         let vehicle = name.to_owned();
         let client = Client { id, vehicle, told_closed: false, told_pings: (0, 0), told_reply: 0 };
         self.clients.insert(name.to_owned(), client);
         id
     }
 
-    fn connect(&mut self, name: &str, shard: usize) -> ClientId {
-        let client = self.open(name, shard);
+    fn connect(&mut self, name: &str, at: (usize, usize)) -> ClientId {
+        let client = self.open(name, at);
         self.world().send_bytes(client, ringroad::sim::HANDSHAKE.as_bytes());
         client
     }
 
     /// Connects a client unless it is.
-    fn meet(&mut self, name: &str, shard: usize) {
+    fn meet(&mut self, name: &str, at: (usize, usize)) {
         let known = self.clients.get(name).map(|client| client.id);
         if known.is_none_or(|id| !self.world().is_held(id)) {
-            self.connect(name, shard);
+            self.connect(name, at);
         }
     }
 
@@ -312,20 +337,31 @@ impl Play {
         heard
     }
 
-    /// `count NAME = N` or `count NAME{label} = N`: a counter, summed over the shards.
+    /// `count NAME = N` or `count NAME{label} = N`: a counter, summed over the shards, and over all hosts but for
+    /// `count NAME on HOST = N`.
     fn count(&mut self, statement: &str) -> Result<(), String> {
         let (name, expected) = statement.split_once('=').ok_or("count NAME = N")?;
-        let counted = self.counted(name.trim());
+        let counted = match name.trim().split_once(" on ") {
+            Some((name, host)) => self.counted_on(host_of(host)?, name),
+            None => self.counted(name.trim()),
+        };
         let expected = number(expected.trim())? as u64;
         if counted == expected { Ok(()) } else { Err(format!("{} is {counted}", name.trim())) }
     }
 
-    /// A counter by its exposed name, summed over the shards.
+    /// A counter by its exposed name, summed over the shards of all hosts that live.
     pub fn counted(&mut self, name: &str) -> u64 {
+        let hosts = 0..self.world().hosts();
+        let alive: Vec<usize> = hosts.filter(|host| self.world().is_alive(*host)).collect();
+        alive.into_iter().map(|host| self.counted_on(host, name)).sum()
+    }
+
+    /// A counter of one host.
+    pub fn counted_on(&mut self, host: usize, name: &str) -> u64 {
         let (family_name, label) = name.split_once('{').map_or((name, None), |(f, l)| (f, l.strip_suffix('}')));
         let mut sum = None;
-        for shard in 0..usize::from(self.shards.max(1)) {
-            self.world().counters(shard).visit(&mut |family, values| {
+        for shard in 0..self.shards() {
+            self.world().counters_at(host, shard).visit(&mut |family, values| {
                 if family.name == family_name {
                     *sum.get_or_insert(0) += match values {
                         Values::One(value) => value,
@@ -375,8 +411,19 @@ impl Play {
     }
 }
 
+/// `1`, `B` or `B1`: a host, of which the first is meant without a letter, and a shard.
+fn place(at: &str) -> Result<(usize, usize), String> {
+    let digits = at.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
+    let host = &at[..at.len() - digits.len()];
+    Ok((if host.is_empty() { 0 } else { host_of(host)? }, if digits.is_empty() { 0 } else { number(digits)? }))
+}
+
+pub fn host_of(name: &str) -> Result<usize, String> {
+    HOSTS.iter().position(|host| *host == name).ok_or_else(|| format!("no host {name:?}"))
+}
+
 /// An event in a few words. `me` is the vehicle of the client that received it.
-fn condense(event: &Value, me: &str, now: u64) -> String {
+pub fn condense(event: &Value, me: &str, now: u64) -> String {
     let data = &event["data"];
     let text = |field: &str| data[field].as_str().unwrap_or("?").replace("veh-", "");
     let ago = |field: &str| match now as i64 - data[field].as_i64().unwrap_or(-1) {
@@ -436,7 +483,7 @@ fn short(text: &str, now: u64) -> String {
 }
 
 /// `$b` stands for `"veh-b"`.
-fn ids(text: &str) -> String {
+pub fn ids(text: &str) -> String {
     let mut out = String::new();
     let mut parts = text.split('$');
     out.push_str(parts.next().unwrap_or_default());
@@ -447,11 +494,11 @@ fn ids(text: &str) -> String {
     out
 }
 
-fn number(text: &str) -> Result<usize, String> {
+pub fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number"))
 }
 
-fn compare(expected: &str, heard: &[String]) -> Result<(), String> {
+pub fn compare(expected: &str, heard: &[String]) -> Result<(), String> {
     let expected = expected.trim();
     let got = if heard.is_empty() { "nothing".to_owned() } else { heard.join(", ") };
     if expected == got { Ok(()) } else { Err(format!("heard    {got}\nnot      {expected}")) }
