@@ -64,6 +64,10 @@ impl Gateway {
         gateway
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
@@ -81,6 +85,36 @@ impl Gateway {
 
     fn stderr(&mut self) -> String {
         self.stderr.take().map_or_else(String::new, |reader| reader.join().unwrap_or_default())
+    }
+
+    /// Asks it to stop, holds it to a clean end, and gives its log.
+    pub fn stop(mut self) -> String {
+        self.end()
+    }
+
+    /// Ends it as a power cut would (`kill -9`), and gives its log.
+    pub fn crash(mut self) -> String {
+        let log = self.kill();
+        held_to_no_error(&log);
+        log
+    }
+
+    fn end(&mut self) -> String {
+        if self.ended.is_none() {
+            self.signal(Signal::SIGTERM);
+            let deadline = Instant::now() + PATIENCE;
+            while self.ended.is_none() {
+                if Instant::now() > deadline {
+                    panic!("it does not stop:\n{}", self.kill());
+                }
+                thread::sleep(std::time::Duration::from_millis(1));
+                self.ended = self.child.try_wait().expect("our child");
+            }
+        }
+        let log = self.stderr();
+        assert!(self.ended.is_some_and(|status| status.success()), "{:?}\n{log}", self.ended);
+        held_to_no_error(&log);
+        log
     }
 
     fn kill(&mut self) -> String {
@@ -151,23 +185,14 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("the gateway's log:\n{}", self.kill());
-            return;
+        } else if self.stderr.is_some() {
+            self.end();
         }
-        if self.ended.is_none() {
-            self.signal(Signal::SIGTERM);
-            let deadline = Instant::now() + PATIENCE;
-            while self.ended.is_none() {
-                if Instant::now() > deadline {
-                    panic!("it does not stop:\n{}", self.kill());
-                }
-                thread::sleep(std::time::Duration::from_millis(1));
-                self.ended = self.child.try_wait().expect("our child");
-            }
-        }
-        let log = self.stderr();
-        assert!(self.ended.is_some_and(|status| status.success()), "{:?}\n{log}", self.ended);
-        assert!(!log.contains(" ERROR ") && !log.contains("panicked"), "{log}");
     }
+}
+
+fn held_to_no_error(log: &str) {
+    assert!(!log.contains(" ERROR ") && !log.contains("panicked"), "{log}");
 }
 
 /// Lines as they come.

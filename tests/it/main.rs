@@ -8,7 +8,11 @@
 
 mod client;
 mod fleet;
+// The tests of several hosts use more of it.
+#[allow(dead_code)]
 mod gateway;
+mod patience;
+mod relayed;
 
 mod alert;
 mod garbage;
@@ -28,19 +32,7 @@ mod timeout;
 mod upgrade;
 mod vanish;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-/// Far beyond what anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+use patience::{PATIENCE, until};
 
 /// Numbers that look random and are the same in every run (SplitMix64).
 struct Numbers(u64);
