@@ -7,6 +7,9 @@
 //!
 //! The text form ([`geohash`]) is the common one, without joining: it names channels on the backplane.
 
+use std::ops::RangeInclusive;
+
+use super::bounds::Bounds;
 use super::distance::metres_per_radian_east;
 use super::turns::{POLE, Place};
 
@@ -18,7 +21,7 @@ const HALF_MERIDIAN_M: f64 = 110_574.0 * 180.0;
 const SQUARE_LAT: i64 = (1i64 << 32) / 6;
 
 /// Bits of one axis at the finest level: cells 19 m high.
-const AXIS_BITS_MAX: u32 = 20;
+pub(super) const AXIS_BITS_MAX: u32 = 20;
 
 /// Base 32 as geohash has it: no a, i, l, o.
 pub(super) const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
@@ -27,7 +30,7 @@ pub(super) const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
 pub const GEOHASH_CHARS_MAX: usize = 12;
 
 /// One cell of one level. Cells of different levels do not compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cell(u64);
 
 impl Cell {
@@ -54,6 +57,11 @@ impl Grid {
         Grid { axis_bits }
     }
 
+    /// The level with so many halvings along each axis, at most [`AXIS_BITS_MAX`].
+    pub(super) fn with_axis_bits(axis_bits: u32) -> Grid {
+        Grid { axis_bits: axis_bits.min(AXIS_BITS_MAX) }
+    }
+
     /// Length in bits of the geohash that names a cell of this level.
     pub fn bits(self) -> u32 {
         2 * self.axis_bits
@@ -69,20 +77,48 @@ impl Grid {
 
     /// The row of a latitude; the poles belong to the outermost rows.
     #[inline]
-    pub(super) fn row(self, lat: i64) -> u32 {
+    fn row(self, lat: i64) -> u32 {
         let north_of_south_pole = (lat + POLE as i64).clamp(0, (1 << 31) - 1);
         (north_of_south_pole >> (31 - self.axis_bits)) as u32
     }
 
-    /// The cells of one row that meet `lon` ± `reach` (turn fractions), each once.
-    pub(super) fn cells(self, row: u32, lon: i32, reach: u32) -> impl Iterator<Item = Cell> {
+    /// The rows that meet a box.
+    #[inline]
+    pub(super) fn rows(self, bounds: &Bounds) -> RangeInclusive<u32> {
+        self.row(bounds.south as i64)..=self.row(bounds.north as i64)
+    }
+
+    /// The cells of one row that meet a box's longitudes, each once.
+    #[inline]
+    pub(super) fn cells(self, row: u32, bounds: &Bounds) -> impl Iterator<Item = Cell> + use<> {
         let shift = self.column_shift(row);
         let columns = 1u64 << (32 - shift);
-        let west = (lon as u32 ^ 1 << 31).wrapping_sub(reach) as u64;
+        let west = (bounds.west as u32 ^ 1 << 31) as u64;
         let first = west >> shift;
-        let last = (west + 2 * reach as u64) >> shift;
+        let last = (west + bounds.width as u64) >> shift;
         let count = (last - first + 1).min(columns);
         (first..first + count).map(move |column| Cell::new(row, (column & (columns - 1)) as u32))
+    }
+
+    /// At least as many as there are cells that meet a box.
+    pub(super) fn cells_max(self, bounds: &Bounds) -> u64 {
+        let rows = self.rows(bounds);
+        let columns = self.cells(self.widest_row(bounds), bounds).size_hint().0;
+        (rows.end() - rows.start() + 1) as u64 * columns as u64
+    }
+
+    /// At least as many as there are cells that meet a box of this size, wherever its edges lie between theirs.
+    pub(super) fn cells_max_by_size(self, bounds: &Bounds) -> u64 {
+        let shift = self.column_shift(self.widest_row(bounds));
+        let height = bounds.north.wrapping_sub(bounds.south) as u32;
+        let rows = ((height >> (31 - self.axis_bits)) as u64 + 2).min(1 << self.axis_bits);
+        let columns = ((bounds.width as u64 >> shift) + 2).min(1 << (32 - shift));
+        rows * columns
+    }
+
+    /// The row, of those that meet a box, in which it meets the most cells: the one nearest to the equator.
+    fn widest_row(self, bounds: &Bounds) -> u32 {
+        self.row(0.clamp(bounds.south, bounds.north) as i64)
     }
 
     /// How many low bits of a longitude a cell of this row spans.
@@ -124,6 +160,8 @@ pub fn geohash(place: Place, chars: usize) -> String {
 mod tests {
     use super::super::distance::metres;
     use super::*;
+
+    const ALL_ROUND: Bounds = Bounds { south: 0, north: 0, west: 0, width: u32::MAX };
 
     fn place(lat: f64, lon: f64) -> Place {
         Place::from_e7((lat * 1e7).round() as i32, (lon * 1e7).round() as i32)
@@ -182,12 +220,12 @@ mod tests {
         for tenth in 0..900 {
             let lat = tenth as f64 / 10.0;
             let row = grid.row(place(lat, 0.0).lat as i64);
-            let columns = grid.cells(row, 0, 1 << 31).count();
+            let columns = grid.cells(row, &ALL_ROUND).count();
             let width_m = metres_per_radian_east(place(lat, 0.0).lat as i64) * std::f64::consts::TAU / columns as f64;
             assert!((595.0..=1230.0).contains(&width_m), "{columns} columns of {width_m} m at {lat}");
         }
         for pole in [POLE as i64, -(POLE as i64)] {
-            assert_eq!(grid.cells(grid.row(pole), 0, 1 << 31).count(), 2);
+            assert_eq!(grid.cells(grid.row(pole), &ALL_ROUND).count(), 2);
         }
     }
 
@@ -195,9 +233,12 @@ mod tests {
     fn cells_of_a_row_wrap_and_come_once() {
         let grid = Grid::for_radius(500.0);
         let row = grid.row(0);
-        let around: Vec<Cell> = grid.cells(row, i32::MIN, 10).collect();
+        let across = Bounds { south: 0, north: 0, west: i32::MIN.wrapping_sub(10), width: 20 };
+        let around: Vec<Cell> = grid.cells(row, &across).collect();
         assert_eq!(around, [Cell::new(row, 32_767), Cell::new(row, 0)]);
-        assert_eq!(grid.cells(row, 12_345, u32::MAX / 2).count(), 32_768);
+        for west in [i32::MIN, 12_345, i32::MAX] {
+            assert_eq!(grid.cells(row, &Bounds { west, ..ALL_ROUND }).count(), 32_768);
+        }
         assert!(metres(place(0.0, 179.99999), place(0.0, -179.99999)) < 3.0);
     }
 }

@@ -24,13 +24,13 @@ use std::f64::consts::{FRAC_PI_2, TAU};
 use super::turns::Place;
 
 /// Equatorial radius of WGS84, metres (NIMA TR8350.2).
-const RADIUS_M: f64 = 6_378_137.0;
+pub(super) const RADIUS_M: f64 = 6_378_137.0;
 
 /// First eccentricity of WGS84, squared: f(2 − f) with f = 1/298.257223563 (NIMA TR8350.2).
-const E2: f64 = (2.0 - 1.0 / 298.257_223_563) / 298.257_223_563;
+pub(super) const E2: f64 = (2.0 - 1.0 / 298.257_223_563) / 298.257_223_563;
 
 /// Radians in one step of [`Place`].
-const STEP: f64 = TAU / (1u64 << 32) as f64;
+pub(super) const STEP: f64 = TAU / (1u64 << 32) as f64;
 
 /// Intervals of the table between equator and pole. An interval is 0.088°, and the error of linear interpolation of
 /// a cosine over h radians is h²/8 of its value: 3e-7.

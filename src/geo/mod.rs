@@ -3,17 +3,25 @@
 //! A place is two 32-bit fractions of a turn ([`turns`]), so that a difference of longitudes is one wrapping
 //! subtraction, right across the antimeridian. There is one distance in all of Ringroad ([`distance::metres`]): the
 //! index, the proximity rule and the ledger of `ringroad drive` all mean that one. Cells ([`cells`]) only ever find
-//! candidates; the distance decides. Squares ([`squares`]) are the coarse cells that hosts tell each other positions by.
+//! candidates; the distance decides, or the edges of a box ([`bounds`]). Two indexes answer
+//! the two questions: who is in here ([`index`]), and whose areas is this in ([`areas`]). Squares ([`squares`]) are the coarse cells that hosts tell each other positions by.
 //!
 //! This room knows nothing of vehicles, connections or time.
 
 pub mod turns;
 pub mod distance;
+pub mod bounds;
 pub mod cells;
 pub mod index;
+pub mod areas;
 pub mod proximity;
 pub mod squares;
 
+#[cfg(test)]
+mod samples;
+
+pub use areas::AreaIndex;
+pub use bounds::Bounds;
 pub use index::CellIndex;
 pub use proximity::{Change, Hysteresis};
 pub use squares::{Square, Squares};

@@ -3,8 +3,8 @@
 //! They divide positions among the channels of the backplane, so every host has to find the same ones. Columns are not
 //! joined towards the poles as in [`super::cells`]: a name of four characters is what others compute.
 
+use super::bounds::Bounds;
 use super::cells::ALPHABET;
-use super::index::Reach;
 use super::turns::{POLE, Place};
 
 /// Bits of a column, and of a row: half of four characters with five bits each.
@@ -50,7 +50,7 @@ impl Square {
     }
 }
 
-/// The squares that meet a circle's bounding box: a block of columns (wrapping) and rows. Default: none.
+/// The squares that meet a box: a block of columns (wrapping) and rows. Default: none.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct Squares {
     west: u16,
@@ -65,14 +65,29 @@ impl Squares {
 
     /// Every square that somebody within `reach_m` of a place may be in.
     pub fn around(place: Place, reach_m: f64) -> Squares {
-        let reach = Reach::new(place, reach_m);
-        let (south, north) = (row(reach.south), row(reach.north));
-        let west = eastward(place.lon).wrapping_sub(reach.lon);
+        Squares::covering(&Bounds::around(place, reach_m))
+    }
+
+    /// Every square that meets a box.
+    pub fn covering(bounds: &Bounds) -> Squares {
+        let (south, north) = (row(bounds.south as i64), row(bounds.north as i64));
+        let west = eastward(bounds.west);
         // Steps from the western edge of the western square to the eastern end of the box.
-        let width = (west & ((1 << INNER_BITS) - 1)) as u64 + 2 * reach.lon as u64;
+        let width = (west & ((1 << INNER_BITS) - 1)) as u64 + bounds.width as u64;
         let columns = (width >> INNER_BITS) + 1;
         let (west, columns) = if columns >= PER_AXIS as u64 { (0, PER_AXIS) } else { (column(west), columns as u16) };
         Squares { west, columns, south, rows: north - south + 1 }
+    }
+
+    /// This one alone.
+    pub fn only(square: Square) -> Squares {
+        Squares { west: square.column, columns: 1, south: square.row, rows: 1 }
+    }
+
+    /// How many they are.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(self) -> usize {
+        self.columns as usize * self.rows as usize
     }
 
     /// Each of them, once.
@@ -124,11 +139,8 @@ mod tests {
 
     use super::super::cells::geohash;
     use super::super::distance::metres;
+    use super::super::samples::{anchors, boxes, place, probes};
     use super::*;
-
-    fn place(lat: f64, lon: f64) -> Place {
-        Place::from_e7((lat * 1e7).round() as i32, (lon * 1e7).round() as i32)
-    }
 
     fn names(squares: Squares) -> Vec<String> {
         squares.iter().map(|square| String::from_utf8(square.name().to_vec()).unwrap()).collect()
@@ -187,30 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn one_alone() {
+        for (lat, lon) in [(0.0, 0.0), (52.3, 4.75), (-90.0, 180.0), (90.0, -180.0)] {
+            let square = Square::of(place(lat, lon));
+            assert_eq!(Squares::only(square).iter().collect::<Vec<_>>(), [square]);
+            assert!(Squares::only(square).contains(square));
+        }
+    }
+
+    #[test]
     fn nonsense_does_not_panic() {
         for lat in [i32::MIN, i32::MAX, POLE, -POLE, 0] {
             for lon in [i32::MIN, 0, i32::MAX] {
                 for reach_m in [f64::NAN, -1.0, 0.0, 1e9, f64::INFINITY] {
                     let squares = Squares::around(Place { lat, lon }, reach_m);
                     assert!(squares.contains(Square::of(Place { lat, lon })), "{lat} {lon} {reach_m}");
-                    assert_eq!(squares.iter().count(), squares.columns as usize * squares.rows as usize);
+                    assert_eq!(squares.iter().count(), squares.len());
                 }
             }
         }
-    }
-
-    /// Where the trouble is, and anywhere.
-    fn anchors() -> impl Strategy<Value = (f64, f64)> {
-        prop_oneof![
-            Just((30.2672, -97.7431)),
-            Just((0.0, 0.0)),
-            Just((-17.0, 180.0)),
-            Just((78.2, 180.0)),
-            Just((90.0, 0.0)),
-            Just((-90.0, 0.0)),
-            Just((89.9, 77.0)),
-            (-90.0..90.0f64, -180.0..180.0f64),
-        ]
     }
 
     proptest! {
@@ -243,6 +250,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_box_meets_the_squares_of_what_is_inside_and_no_others(bounds in boxes(), seed in any::<u64>()) {
+            let squares = Squares::covering(&bounds);
+            for place in probes(&bounds, seed).filter(|place| bounds.contains(*place)) {
+                prop_assert!(squares.contains(Square::of(place)), "{:?} of {:?}: {:?}", place, bounds, squares);
+            }
+            // Each row and column holds a place of the box: an edge, or the western edge of a column within.
+            for column in (squares.west..squares.west + squares.columns).map(|column| column % PER_AXIS) {
+                let border = ((column as u32) << INNER_BITS ^ 1 << 31) as i32;
+                let meets = [bounds.west, border].map(|lon| Place { lat: bounds.south, lon });
+                let met = meets.into_iter().any(|place| bounds.contains(place) && Square::of(place).column == column);
+                prop_assert!(met, "column {} of {:?} does not meet {:?}", column, squares, bounds);
+            }
+            prop_assert_eq!(squares.south, row(bounds.south as i64));
+            prop_assert_eq!(squares.south + squares.rows - 1, row(bounds.north as i64));
+        }
+
         #[test]
         fn what_it_lists_is_what_it_contains((lat, lon) in anchors(), reach_m in 0.0..20_000.0f64, near in 0u16..9) {
             let squares = Squares::around(place(lat, lon), reach_m);
