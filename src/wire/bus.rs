@@ -6,7 +6,7 @@
 
 use crate::metrics::labels;
 
-use super::state::{self, FrameError, RECORD_BYTES, State};
+use super::state::{self, FrameError, RECORD_BYTES, Sample, State};
 use super::units;
 
 /// Bytes before the state frame.
@@ -53,26 +53,6 @@ pub struct Header {
     pub at: u64,
 }
 
-/// A vehicle's state as it travels between hosts: STATE32, and beside it what that rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BusState {
-    /// STATE32.
-    pub record: [u8; RECORD_BYTES],
-    /// When it was measured, Unix ms.
-    pub ts: u64,
-    /// 0.01 m.
-    pub accuracy: Option<u32>,
-}
-
-impl BusState {
-    /// Of which vehicle.
-    pub fn key(&self) -> u64 {
-        let mut key = [0; 8];
-        key.copy_from_slice(&self.record[..8]);
-        u64::from_le_bytes(key)
-    }
-}
-
 labels! {
     /// Why bytes are not a bus frame.
     pub enum BusError for "reason" {
@@ -101,7 +81,7 @@ impl From<FrameError> for BusError {
 }
 
 /// Writes a frame of states. A frame counts up to 65,535 records; what is beyond is left out.
-pub fn encode_states<'a>(out: &mut Vec<u8>, header: &Header, states: impl ExactSizeIterator<Item = &'a BusState>) {
+pub fn encode_states<'a>(out: &mut Vec<u8>, header: &Header, states: impl ExactSizeIterator<Item = &'a Sample>) {
     debug_assert!(states.len() <= u16::MAX as usize, "{} records in one frame", states.len());
     let count = states.len().min(u16::MAX as usize) as u16;
     out.reserve(HEADER_BYTES + state::HEADER_BYTES + count as usize * BUS_RECORD_BYTES);
@@ -189,9 +169,9 @@ pub struct States<'a> {
 }
 
 impl Iterator for States<'_> {
-    type Item = BusState;
+    type Item = Sample;
 
-    fn next(&mut self) -> Option<BusState> {
+    fn next(&mut self) -> Option<Sample> {
         // What follows the 40 bytes in a larger record is stepped over; smaller ones are STATE32 alone.
         let (record, rest) = self.records.split_at_checked(self.record_size)?;
         let (&record, beside) = record.split_first_chunk::<RECORD_BYTES>()?;
@@ -209,7 +189,7 @@ impl Iterator for States<'_> {
             offset => self.base_unix_ms.checked_add_signed(offset.into()),
         };
         let ts = ts.or_else(|| state.unix_ms(self.base_unix_ms)).unwrap_or(self.at);
-        Some(BusState { record, ts, accuracy })
+        Some(Sample { record, ts, accuracy })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -246,24 +226,24 @@ mod tests {
         }
     }
 
-    fn state_at(ts: u64) -> BusState {
+    fn state_at(ts: u64) -> Sample {
         let state = State { sec_mark: units::sec_mark(ts), ..State::unavailable(7) };
-        BusState { record: state::encode(&state), ts, accuracy: None }
+        Sample { record: state::encode(&state), ts, accuracy: None }
     }
 
-    fn encoded(header: &Header, states: &[BusState]) -> Vec<u8> {
+    fn encoded(header: &Header, states: &[Sample]) -> Vec<u8> {
         let mut out = vec![];
         encode_states(&mut out, header, states.iter());
         out
     }
 
-    fn decoded(bytes: &[u8]) -> Result<(Header, Vec<BusState>), BusError> {
+    fn decoded(bytes: &[u8]) -> Result<(Header, Vec<Sample>), BusError> {
         decode(bytes).map(|(header, states)| (header, states.collect()))
     }
 
     #[test]
     fn the_layout_byte_by_byte() {
-        let state = BusState { accuracy: Some(3_000), ..state_at(AT - 2) };
+        let state = Sample { accuracy: Some(3_000), ..state_at(AT - 2) };
         let bytes = encoded(&header(Kind::States), &[state]);
         let epoch = 1_759_000_000_000u64.to_le_bytes();
         #[rustfmt::skip]
@@ -299,13 +279,13 @@ mod tests {
             let (_, states) = decoded(&encoded(&header(Kind::States), &[state_at(ts)])).unwrap();
             assert_eq!(states[0].ts, expected, "{ts}");
         }
-        let without_mark = BusState { record: state::encode(&State::unavailable(7)), ..state_at(AT - 30 * day) };
+        let without_mark = Sample { record: state::encode(&State::unavailable(7)), ..state_at(AT - 30 * day) };
         let (_, states) = decoded(&encoded(&header(Kind::States), &[without_mark])).unwrap();
         assert_eq!(states[0].ts, AT);
     }
 
     /// A frame of states with another record size: what is there of each record, and filler.
-    fn resized(states: &[BusState], record_size: u8) -> Vec<u8> {
+    fn resized(states: &[Sample], record_size: u8) -> Vec<u8> {
         let bytes = encoded(&header(Kind::States), states);
         let (head, records) = bytes.split_at(HEADER_BYTES + state::HEADER_BYTES);
         let mut out = head.to_vec();
@@ -357,10 +337,10 @@ mod tests {
         assert_eq!(decoded(&[9]), Err(BusError::Version));
     }
 
-    fn any_state() -> impl Strategy<Value = BusState> {
+    fn any_state() -> impl Strategy<Value = Sample> {
         let ts = prop_oneof![AT - 100_000..AT + 100_000, AT - i32::MAX as u64..=AT + i32::MAX as u64];
         let accuracy = prop_oneof![Just(None), (0..u32::MAX).prop_map(Some)];
-        (any::<[u8; 32]>(), ts, accuracy).prop_map(|(record, ts, accuracy)| BusState { record, ts, accuracy })
+        (any::<[u8; 32]>(), ts, accuracy).prop_map(|(record, ts, accuracy)| Sample { record, ts, accuracy })
     }
 
     proptest! {
@@ -378,7 +358,7 @@ mod tests {
         #[test]
         fn extreme_times_do_not_panic(state in any_state(), ts: u64, at: u64) {
             let header = Header { at, ..header(Kind::States) };
-            let bytes = encoded(&header, &[BusState { ts, ..state }]);
+            let bytes = encoded(&header, &[Sample { ts, ..state }]);
             prop_assert_eq!(decoded(&bytes).unwrap().1[0].record, state.record);
         }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::json::is_vehicle_id;
 use super::tape::{Parser, Value};
 use super::text::{write_string, write_u64};
+use crate::limits;
 use crate::metrics::labels;
 
 /// Who publishes an envelope, and when.
@@ -26,7 +27,7 @@ pub struct Source<'a> {
 }
 
 /// What an envelope is among gateways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
     /// A publication that is not repaired.
     Event,
@@ -73,6 +74,18 @@ pub enum Kind<'a> {
         vehicle_id: &'a str,
         /// Which registration of it.
         connected_ms: u64,
+    },
+    /// Where are these vehicles of yours?
+    Where {
+        /// Which, 1 to [`limits::WHERE_VEHICLES_MAX`].
+        vehicle_ids: Vec<&'a str>,
+    },
+    /// Vehicles are there.
+    There {
+        /// The worker that asked.
+        to: u16,
+        /// By vehicle id the name of the square, 1 to [`limits::WHERE_VEHICLES_MAX`].
+        squares: Vec<(&'a str, &'a str)>,
     },
     /// An event for one vehicle.
     Direct {
@@ -224,6 +237,20 @@ pub fn write(out: &mut Vec<u8>, source: &Source<'_>, kind: &Kind<'_>, obj: Optio
             string(out, ",\"vehicleId\":", vehicle_id);
             number(out, ",\"connectedAt\":", connected_ms);
         }
+        Kind::Where { ref vehicle_ids } => {
+            for (at, vehicle_id) in vehicle_ids.iter().enumerate() {
+                string(out, if at == 0 { ",\"vehicleIds\":[" } else { "," }, vehicle_id);
+            }
+            raw(out, "]");
+        }
+        Kind::There { to, ref squares } => {
+            number(out, ",\"to\":", to.into());
+            for (at, (vehicle_id, square)) in squares.iter().enumerate() {
+                string(out, if at == 0 { ",\"squares\":{" } else { "," }, vehicle_id);
+                string(out, ":", square);
+            }
+            raw(out, "}");
+        }
         Kind::Direct { number: n, sender, recipient } => {
             number(out, ",\"number\":", n);
             match sender {
@@ -364,6 +391,8 @@ impl Kind<'_> {
             Kind::Again { .. } => "again",
             Kind::Resent { .. } => "resent",
             Kind::Doubt { .. } => "doubt",
+            Kind::Where { .. } => "where",
+            Kind::There { .. } => "there",
             Kind::Direct { .. } => "direct",
             Kind::Delivered { .. } => "delivered",
             Kind::Offline { .. } => "offline",
@@ -402,6 +431,17 @@ fn kind<'i>(ringroad: Value<'_, 'i>, obj: Option<&Obj<'i>>) -> Result<Kind<'i>, 
         "doubt" => {
             let vehicle_id = vehicle_id(ringroad.field("vehicleId").ok_or(Malformed::Field)?)?;
             Ok(Kind::Doubt { vehicle_id, connected_ms: whole("connectedAt")? })
+        }
+        "where" => {
+            let vehicle_ids = ringroad.field("vehicleIds").and_then(Value::items).ok_or(Malformed::Field)?;
+            Ok(Kind::Where { vehicle_ids: some(vehicle_ids.map(vehicle_id))? })
+        }
+        "there" => {
+            let squares = ringroad.field("squares").ok_or(Malformed::Field)?.fields().map(|(id, square)| {
+                let square = square.as_str().filter(|name| is_square_name(name) && is_vehicle_id(id));
+                square.map(|square| (id, square)).ok_or(Malformed::Field)
+            });
+            Ok(Kind::There { to: small("to")?, squares: some(squares)? })
         }
         "direct" => {
             obj.ok_or(Malformed::Obj)?;
@@ -452,6 +492,17 @@ fn who<'i>(value: Value<'_, 'i>) -> Result<Who<'i>, Malformed> {
 
 fn vehicle_id<'i>(value: Value<'_, 'i>) -> Result<&'i str, Malformed> {
     value.as_str().filter(|id| is_vehicle_id(id)).ok_or(Malformed::Field)
+}
+
+/// At least one, and not too many.
+fn some<T>(all: impl Iterator<Item = Result<T, Malformed>>) -> Result<Vec<T>, Malformed> {
+    let read: Vec<T> = all.take(limits::WHERE_VEHICLES_MAX + 1).collect::<Result<_, _>>()?;
+    if (1..=limits::WHERE_VEHICLES_MAX).contains(&read.len()) { Ok(read) } else { Err(Malformed::Field) }
+}
+
+/// Whether a name may be that of a square, a geohash of four characters.
+fn is_square_name(name: &str) -> bool {
+    name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
 }
 
 /// A number from 0 that a double holds whole.

@@ -17,6 +17,12 @@ labels! {
         InvalidLocation = "invalid_location",
         /// Missing or unacceptable fields in any other event.
         ValidationError = "validation_error",
+        /// A `view`, `near` or `follow` with unacceptable fields.
+        InvalidView = "invalid_view",
+        /// A view of more than a connection may watch.
+        ViewTooLarge = "view_too_large",
+        /// A binary position with a field that is wrong or missing; the details say where.
+        InvalidState = "invalid_state",
         /// Too many of this event; the details say when to try again.
         RateLimited = "rate_limited",
         /// Something that only a registered vehicle may do.
@@ -41,7 +47,8 @@ mod tests {
     fn codes_are_those_of_the_protocol() {
         let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         let protocol = "invalid_json unknown_event invalid_register auth_failed invalid_location validation_error \
-                        rate_limited not_registered not_yours target_offline no_pending_request too_large";
+                        invalid_view view_too_large invalid_state rate_limited not_registered not_yours \
+                        target_offline no_pending_request too_large";
         assert_eq!(codes, protocol.split_whitespace().collect::<Vec<_>>());
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ErrorCode;
-use super::json::EventKind;
-use super::state::State;
+use super::json::{Edges, EventKind};
+use super::state::Sample;
 use super::text::{write_decimal, write_string, write_u64};
 use super::units;
 
@@ -59,6 +60,35 @@ impl Identity {
     pub fn key(&self) -> u64 {
         super::state::key(&self.vehicle_id)
     }
+
+    /// A hash of what others are told of it: it changes when that does.
+    pub fn fingerprint(&self) -> u32 {
+        let optional = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| xxh3_64(text.as_bytes()) | 1);
+        let parts = [
+            xxh3_64(self.vehicle_id.as_bytes()),
+            xxh3_64(self.driver_name.as_bytes()),
+            optional(&self.license_plate),
+            optional(&self.model),
+            optional(&self.color),
+        ];
+        let hash = parts
+            .into_iter()
+            .fold(0u64, |hash, part| (hash.rotate_left(23) ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        (hash >> 32) as u32
+    }
+
+    /// Writes `vehicleInfo`, the fields that are there.
+    pub fn write_info(&self, out: &mut Vec<u8>) {
+        let fields = [("licensePlate", &self.license_plate), ("model", &self.model), ("color", &self.color)];
+        let mut before = "{";
+        for (name, value) in fields {
+            let Some(value) = value else { continue };
+            raw(out, std::mem::replace(&mut before, ","));
+            write_string(out, name);
+            string(out, ":", value);
+        }
+        raw(out, if before == "{" { "{}" } else { "}" });
+    }
 }
 
 /// A vehicle's motion in the units of SAE J2735, as far as its sender gave it.
@@ -81,8 +111,9 @@ pub struct Motion {
 }
 
 impl Motion {
-    /// The motion in a state record. `ts` and `accuracy` (0.01 m) travel beside it: a record keeps less of them.
-    pub fn of(state: &State, ts: u64, accuracy: Option<u32>) -> Motion {
+    /// The motion in a sample.
+    pub fn of(sample: &Sample) -> Motion {
+        let state = sample.state();
         Motion {
             lat_e7: state.lat_e7,
             lon_e7: state.lon_e7,
@@ -91,22 +122,8 @@ impl Motion {
             elevation: Some(state.elevation)
                 .filter(|elevation| *elevation != units::ELEVATION_UNAVAILABLE)
                 .map(|elevation| i32::from(elevation) - 4096),
-            accuracy,
-            ts,
-        }
-    }
-
-    /// The state record of this motion, with what a record keeps of it.
-    pub fn state(&self, key: u64) -> State {
-        State {
-            lat_e7: self.lat_e7,
-            lon_e7: self.lon_e7,
-            speed: self.speed.unwrap_or(units::SPEED_UNAVAILABLE),
-            heading: self.heading.unwrap_or(units::HEADING_UNAVAILABLE),
-            elevation: self.elevation.map_or(units::ELEVATION_UNAVAILABLE, |elevation| (elevation + 4096) as u16),
-            sec_mark: units::sec_mark(self.ts),
-            accuracy: units::accuracy(self.accuracy.map(|accuracy| f64::from(accuracy) / 100.0)),
-            ..State::unavailable(key)
+            accuracy: sample.accuracy,
+            ts: sample.ts,
         }
     }
 }
@@ -217,6 +234,33 @@ pub enum Event<'a> {
         kind: EventKind,
         /** its data */
         data: &'a [u8],
+    },
+    /// Who belongs to a key, before its first record.
+    VehicleIdentity {
+        /** of the records */
+        key: u64,
+        /** whose */
+        identity: &'a Identity,
+    },
+    /// A vehicle has left the view.
+    PeerGone {
+        /** who */
+        vehicle_id: &'a str,
+    },
+    /// Answer to `view`, `near` and `follow`: what the connection watches now.
+    Watching {
+        /** counts them */
+        epoch: u64,
+        /** how many are sent */
+        vehicles: usize,
+        /** there are more */
+        cut: bool,
+        /** the area */
+        view: Option<Edges>,
+        /** metres around the own vehicle */
+        near_m: Option<f64>,
+        /** ids in the list */
+        follow: usize,
     },
     /// A message was not accepted.
     Error {
@@ -340,6 +384,43 @@ impl Event<'_> {
                 raw(out, "}");
                 return;
             }
+            Event::VehicleIdentity { key, identity } => {
+                begin(out, "vehicle_identity");
+                raw(out, "\"key\":\"");
+                super::text::write_hex(out, key);
+                string(out, "\",\"vehicleId\":", &identity.vehicle_id);
+                string(out, ",\"driverName\":", &identity.driver_name);
+                raw(out, ",\"vehicleInfo\":");
+                identity.write_info(out);
+            }
+            Event::PeerGone { vehicle_id } => {
+                begin(out, "peer_gone");
+                string(out, "\"vehicleId\":", vehicle_id);
+            }
+            Event::Watching { epoch, vehicles, cut, view, near_m, follow } => {
+                begin(out, "watching");
+                number(out, "epoch", epoch);
+                raw(out, ",");
+                number(out, "vehicles", vehicles as u64);
+                raw(out, if cut { ",\"cut\":true" } else { ",\"cut\":false" });
+                match view {
+                    Some(edges) => {
+                        decimal(out, ",\"view\":{\"south\":", edges.south_e7.into(), 7);
+                        decimal(out, ",\"west\":", edges.west_e7.into(), 7);
+                        decimal(out, ",\"north\":", edges.north_e7.into(), 7);
+                        decimal(out, ",\"east\":", edges.east_e7.into(), 7);
+                        raw(out, "}");
+                    }
+                    None => raw(out, ",\"view\":null"),
+                }
+                raw(out, ",\"nearM\":");
+                match near_m {
+                    Some(metres) => super::text::write_f64(out, metres),
+                    None => raw(out, "null"),
+                }
+                raw(out, ",");
+                number(out, "follow", follow as u64);
+            }
             Event::Error { code, message, ts, details } => {
                 begin(out, "error");
                 string(out, "\"code\":", code.as_str());
@@ -398,3 +479,6 @@ fn uuid(out: &mut Vec<u8>, before: &str, id: Uuid) {
     raw(out, id.hyphenated().encode_lower(&mut text));
     raw(out, "\"");
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,16 +247,47 @@ pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 
 /// Appends a server's frame whose payload is written in place: nothing is composed elsewhere and copied.
 pub fn encode_with(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-    // Most payloads have a header of four bytes; the room for it is corrected for the others.
-    const ROOM: usize = 4;
-    let start = out.len();
-    out.extend_from_slice(&[0; ROOM]);
+    let frame = Open::begin(out);
     write(out);
-    let (header, header_len) = header(opcode, out.len() - start - ROOM);
-    if header_len != ROOM {
-        out.splice(start..start + ROOM, header[..header_len].iter().copied());
-    } else {
-        out[start..start + ROOM].copy_from_slice(&header[..ROOM]);
+    frame.finish(out, opcode);
+}
+
+/// A server's frame at the end of some bytes, whose payload is being appended to them.
+#[derive(Debug)]
+pub struct Open {
+    start: usize,
+}
+
+impl Open {
+    /// Most payloads have a header of four bytes; the room for it is corrected for the others.
+    const ROOM: usize = 4;
+
+    /// Leaves room for a header.
+    pub fn begin(out: &mut Vec<u8>) -> Open {
+        let start = out.len();
+        out.extend_from_slice(&[0; Open::ROOM]);
+        Open { start }
+    }
+
+    /// The payload so far.
+    pub fn payload<'a>(&self, out: &'a mut [u8]) -> &'a mut [u8] {
+        &mut out[self.start + Open::ROOM..]
+    }
+
+    /// Writes the header, now that the payload is whole.
+    pub fn finish(&self, out: &mut Vec<u8>, opcode: Opcode) {
+        let (header, header_len) = header(opcode, out.len() - self.start - Open::ROOM);
+        let room = self.start..self.start + Open::ROOM;
+        if header_len != Open::ROOM {
+            out.splice(room, header[..header_len].iter().copied());
+        } else {
+            out[room].copy_from_slice(&header[..Open::ROOM]);
+        }
+    }
+
+    /// Takes it back, with what was written of its payload.
+    pub fn abandon(&self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
     }
 }
 

@@ -3,9 +3,12 @@
 //! What a field may hold is decided here, once; what a command may do is the shard's business. The contract is in
 //! `docs/PROTOCOL.md`.
 
+mod watch;
+
 use super::error::ErrorCode;
 use super::tape::{NotJson, Parser, Value};
 use super::text;
+pub use watch::{Edges, Terms};
 
 /// Every event that a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,11 +39,17 @@ pub enum EventKind {
     SyncDisconnect,
     /// `sync_end_call`
     SyncEndCall,
+    /// `view`
+    View,
+    /// `near`
+    Near,
+    /// `follow`
+    Follow,
 }
 
 impl EventKind {
     /// All of them, in the order in which they are listed to a client that sent something else.
-    pub const ALL: [EventKind; 13] = [
+    pub const ALL: [EventKind; 16] = [
         EventKind::Register,
         EventKind::Heartbeat,
         EventKind::LocationUpdate,
@@ -54,6 +63,9 @@ impl EventKind {
         EventKind::IceCandidate,
         EventKind::SyncDisconnect,
         EventKind::SyncEndCall,
+        EventKind::View,
+        EventKind::Near,
+        EventKind::Follow,
     ];
 
     /// Its name on the wire.
@@ -72,20 +84,33 @@ impl EventKind {
             EventKind::IceCandidate => "ice_candidate",
             EventKind::SyncDisconnect => "sync_disconnect",
             EventKind::SyncEndCall => "sync_end_call",
+            EventKind::View => "view",
+            EventKind::Near => "near",
+            EventKind::Follow => "follow",
         }
     }
 
     /// The event that goes from one vehicle to another under this name.
     pub fn relayed(name: &str) -> Option<EventKind> {
         use EventKind::*;
-        EventKind::from_name(name)
-            .filter(|kind| !matches!(kind, Register | Heartbeat | LocationUpdate | SendMessage | EmergencyAlert))
+        EventKind::from_name(name).filter(|kind| match kind {
+            Register | Heartbeat | LocationUpdate | SendMessage | EmergencyAlert | View | Near | Follow => false,
+            ConnectRequest | ConnectResponse | CallInitiate | WebrtcOffer | WebrtcAnswer | IceCandidate
+            | SyncDisconnect | SyncEndCall => true,
+        })
     }
 
-    /// The token bucket that it is drawn from, as `[rate_limits]` calls it.
+    /// Whether it changes what a connection watches.
+    pub fn is_watch(self) -> bool {
+        matches!(self, EventKind::View | EventKind::Near | EventKind::Follow)
+    }
+
+    /// The token bucket of the vehicle that it is drawn from, as `[rate_limits]` calls it.
     pub fn bucket(self) -> Option<&'static str> {
         match self {
             EventKind::Register | EventKind::Heartbeat => None,
+            // Who watches need not drive; their bucket is the connection's.
+            EventKind::View | EventKind::Near | EventKind::Follow => None,
             EventKind::LocationUpdate => Some("location_update"),
             EventKind::SendMessage => Some("send_message"),
             EventKind::EmergencyAlert => Some("emergency_alert"),
@@ -165,6 +190,27 @@ pub enum Command<'a> {
     },
     /// Something for one other vehicle, passed on as it is.
     Relay(Relay<'a>),
+    /// Be sent what is within an area.
+    View {
+        /// `None` ends it.
+        edges: Option<Edges>,
+        /// How.
+        terms: Terms<'a>,
+    },
+    /// Be sent what is around the connection's own vehicle.
+    Near {
+        /// More than 0; `None` ends it.
+        radius_m: Option<f64>,
+        /// How.
+        terms: Terms<'a>,
+    },
+    /// Be sent certain vehicles, wherever they are.
+    Follow {
+        /// As they were sent, one may be there twice. Nobody ends it.
+        vehicle_ids: Vec<&'a str>,
+        /// How.
+        terms: Terms<'a>,
+    },
 }
 
 /// `vehicleInfo` of a registration.
@@ -249,11 +295,15 @@ fn decode_event<'i>(message: Value<'_, 'i>, unix_ms: u64) -> Result<Decoded<'i>,
         (EventKind::LocationUpdate, Some(data)) => location(data),
         (EventKind::SendMessage, Some(data)) => send_message(data),
         (EventKind::EmergencyAlert, Some(data)) => emergency(data),
+        (EventKind::View, Some(data)) => watch::view(data),
+        (EventKind::Near, Some(data)) => watch::near(data),
+        (EventKind::Follow, Some(data)) => watch::follow(data),
         (_, Some(data)) => relay(kind, data, unix_ms),
     };
     let code = match kind {
         EventKind::Register => ErrorCode::InvalidRegister,
         EventKind::LocationUpdate => ErrorCode::InvalidLocation,
+        EventKind::View | EventKind::Near | EventKind::Follow => ErrorCode::InvalidView,
         _ => ErrorCode::ValidationError,
     };
     Ok(Decoded { kind, command: command.map_err(|message| rejected(code, message)) })
@@ -302,8 +352,12 @@ fn register<'i>(data: Value<'_, 'i>) -> Result<Command<'i>, &'static str> {
         },
         Some(_) => return Err("vehicleInfo must be an object"),
     };
-    let auth_token = optional_text(data, "authToken", 8192, "authToken must be a string")?;
+    let auth_token = auth_token(data)?;
     Ok(Command::Register { vehicle_id, driver_name, info, auth_token })
+}
+
+fn auth_token<'i>(data: Value<'_, 'i>) -> Result<Option<&'i str>, &'static str> {
+    optional_text(data, "authToken", 8192, "authToken must be a string")
 }
 
 fn location<'i>(data: Value<'_, 'i>) -> Result<Command<'i>, &'static str> {

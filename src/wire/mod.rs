@@ -6,7 +6,8 @@
 //! - [`tape`], [`json`]: V2V messages from clients; [`error`]: what is answered to the others.
 //! - [`text`], [`event`]: V2V events to clients.
 //! - [`units`]: SAE J2735 units, and their sentinels.
-//! - [`state`]: a vehicle's state in 32 bytes, and the frame that carries many.
+//! - [`state`]: a vehicle's state in 32 bytes, and the frame that carries many; [`slim`]: positions as such frames, to
+//!   and from clients.
 //! - [`envelope`], [`bus`]: what hosts tell each other, as JSON and as state frames; [`resp`]: how Redis speaks.
 //! - [`radio`]: frames of the serial radio modem.
 
@@ -20,6 +21,7 @@ pub mod text;
 pub mod event;
 pub mod units;
 pub mod state;
+pub mod slim;
 pub mod bus;
 pub mod envelope;
 pub mod radio;

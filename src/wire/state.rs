@@ -104,14 +104,37 @@ impl State {
 
     /// `(lat_e7, lon_e7)`, if both are there and on Earth.
     pub fn position_e7(&self) -> Option<(i32, i32)> {
-        let on_earth = (-900_000_000..=900_000_000).contains(&self.lat_e7)
-            && (-1_799_999_999..=1_800_000_000).contains(&self.lon_e7);
-        on_earth.then_some((self.lat_e7, self.lon_e7))
+        (units::is_lat_e7(self.lat_e7) && units::is_lon_e7(self.lon_e7)).then_some((self.lat_e7, self.lon_e7))
     }
 
     /// When the state was measured, in Unix ms, by the base time of its frame.
     pub fn unix_ms(&self, base_unix_ms: u64) -> Option<u64> {
         units::resolve_sec_mark(self.sec_mark, base_unix_ms)
+    }
+}
+
+/// A state record, and beside it what a record rounds: as it lies in a vehicle's slot and travels between shards and hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// STATE32.
+    pub record: [u8; RECORD_BYTES],
+    /// When it was measured, ms since the Unix epoch: a record alone has only its minute.
+    pub ts: u64,
+    /// 0.01 m: a record ends at 12.7 m, phones do not.
+    pub accuracy: Option<u32>,
+}
+
+impl Sample {
+    /// Of which vehicle.
+    pub fn key(&self) -> u64 {
+        let mut key = [0; 8];
+        key.copy_from_slice(&self.record[..8]);
+        u64::from_le_bytes(key)
+    }
+
+    /// The state in the record.
+    pub fn state(&self) -> State {
+        decode(&self.record)
     }
 }
 
@@ -155,6 +178,17 @@ pub fn decode(record: &[u8; RECORD_BYTES]) -> State {
     }
 }
 
+/// Replaces the secMark of a record.
+pub fn set_sec_mark(record: &mut [u8; RECORD_BYTES], sec_mark: u16) {
+    record[26..28].copy_from_slice(&sec_mark.to_le_bytes());
+}
+
+/// Raises a flag in a record.
+pub fn raise_flag(record: &mut [u8; RECORD_BYTES], flag: u16) {
+    let flags = u16::from_le_bytes([record[28], record[29]]) | flag;
+    record[28..30].copy_from_slice(&flags.to_le_bytes());
+}
+
 /// What stands before the records of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -166,7 +200,7 @@ pub struct Header {
     pub flags: u8,
     /// Records in the frame.
     pub count: u16,
-    /// Counts the sender's starts, so that a receiver knows one frame after a restart from one before.
+    /// By kind: which of its sender's runs, or of its receiver's views, the frame belongs to.
     pub epoch: u16,
     /// About now at the sender, in Unix ms; resolves the records' secMark.
     pub base_unix_ms: u64,

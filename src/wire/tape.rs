@@ -108,6 +108,22 @@ impl<'t, 'i> Value<'t, 'i> {
         self.fields().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
+    /// The values of an array in order; `None` for any other value.
+    pub fn items(self) -> Option<impl Iterator<Item = Value<'t, 'i>>> {
+        let nodes = self.nodes;
+        let Node::Array { count, .. } = nodes[0] else { return None };
+        let mut at = 1;
+        Some(std::iter::from_fn(move || {
+            if at > count {
+                return None;
+            }
+            let span = Self::span(nodes, at);
+            let value = Value { nodes: &nodes[at..at + span] };
+            at += span;
+            Some(value)
+        }))
+    }
+
     /// Whether this is an object.
     pub fn is_object(self) -> bool {
         matches!(self.nodes[0], Node::Object { .. })
@@ -261,6 +277,28 @@ mod tests {
         // The parser has a bound of its own, beyond ours.
         assert!(rewritten(&nested(10_000)).is_err());
         assert_eq!(rewritten(&r#"{"a":"#.repeat(10_000)), Err(NotJson::Syntax));
+    }
+
+    #[test]
+    fn items_are_those_of_an_array_and_not_what_is_in_them() {
+        let written = |json: &str| {
+            let mut text = json.as_bytes().to_vec();
+            let items = Parser::default().with(&mut text, |value| {
+                value.items().map(|items| {
+                    let written = |item: Value<'_, '_>| {
+                        let mut out = Vec::new();
+                        item.write(&mut out);
+                        String::from_utf8(out).expect("we write UTF-8")
+                    };
+                    items.map(written).collect::<Vec<_>>()
+                })
+            });
+            items.unwrap()
+        };
+        let nested = [r#"[1,["2"]]"#, "{}", r#"{"a":[3]}"#, r#""4""#, "[]", "null"].map(str::to_owned);
+        assert_eq!(written(&format!("[{}]", nested.join(","))), Some(nested.to_vec()));
+        assert_eq!(written("[]"), Some(vec![]));
+        assert_eq!((written("{}"), written("7"), written("null")), (None, None, None));
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub fn write_string(out: &mut Vec<u8>, value: &str) {
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
             _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b"\\u00");
                 out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             }
@@ -41,6 +40,15 @@ pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+/// Writes an integer as 16 hexadecimal digits, without quotes: a JavaScript client's numbers end at 53 bits.
+pub fn write_hex(out: &mut Vec<u8>, value: u64) {
+    for shift in (0..64).step_by(4).rev() {
+        out.push(HEX[(value >> shift & 15) as usize]);
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes a signed integer.
 pub fn write_i64(out: &mut Vec<u8>, value: i64) {
@@ -110,6 +118,15 @@ mod tests {
         assert_eq!(decimal(0, 7), "0");
         assert_eq!(decimal(1_800_000_000, 7), "180");
         assert_eq!(decimal(1050, 2), "10.5");
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_always_16() {
+        for value in [0, 1, 0x0123_4567_89AB_CDEF, u64::MAX] {
+            let mut out = Vec::new();
+            write_hex(&mut out, value);
+            assert_eq!(out, format!("{value:016x}").into_bytes());
+        }
     }
 
     #[test]

@@ -48,6 +48,16 @@ pub fn lon_e7(degrees: f64) -> i32 {
     }
 }
 
+/// Whether it is a latitude that is available.
+pub fn is_lat_e7(wire: i32) -> bool {
+    (-900_000_000..=900_000_000).contains(&wire)
+}
+
+/// Whether it is a longitude that is available.
+pub fn is_lon_e7(wire: i32) -> bool {
+    (-1_799_999_999..=1_800_000_000).contains(&wire)
+}
+
 /// 1e-7 degree to degrees.
 pub fn degrees(e7: i32) -> f64 {
     e7 as f64 / 1e7
@@ -107,6 +117,11 @@ pub fn acceleration_mps2(wire: i16) -> Option<f64> {
     (-2000..=2000).contains(&wire).then(|| wire as f64 / 100.0)
 }
 
+/// Whether it is an acceleration, or its sentinel.
+pub fn is_acceleration(wire: i16) -> bool {
+    (-2000..=ACCELERATION_UNAVAILABLE).contains(&wire)
+}
+
 /// Metres of the semi-major axis to 0.05 m; 254 stands for 12.7 m and more.
 pub fn accuracy(metres: Option<f64>) -> u8 {
     measured(metres).map_or(ACCURACY_UNAVAILABLE, |m| scaled(m, 20.0, 0.0, 254.0) as u8)
@@ -120,6 +135,16 @@ pub fn accuracy_m(wire: u8) -> Option<f64> {
 /// Milliseconds within the UTC minute.
 pub fn sec_mark(unix_ms: u64) -> u16 {
     (unix_ms % 60_000) as u16
+}
+
+/// Whether it is a time within a minute, or its sentinel.
+pub fn is_sec_mark(wire: u16) -> bool {
+    wire < SEC_MARK_RESERVED || wire == SEC_MARK_UNAVAILABLE
+}
+
+/// Whether [`resolve_sec_mark`] finds this instant by its secMark and that base.
+pub fn is_resolved_from(unix_ms: u64, base_unix_ms: u64) -> bool {
+    base_unix_ms.saturating_add(CLOCK_AHEAD_MS_MAX).checked_sub(unix_ms).is_some_and(|back_ms| back_ms < 60_000)
 }
 
 /// The instant that a time within a minute means, given another at which it was already known.

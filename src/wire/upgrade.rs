@@ -30,16 +30,51 @@ pub struct Upgrade<'a> {
     pub query: &'a str,
     /// The page that opens the connection; browsers always say.
     pub origin: Option<&'a str>,
-    /// The client's list of subprotocols, as sent.
-    pub protocols: Option<&'a str>,
+    /// The subprotocols that the client offers.
+    pub protocols: Protocols<'a>,
     /// The `Sec-WebSocket-Accept` that the client expects.
     pub accept: [u8; 28],
+}
+
+impl Plain<'_> {
+    /// Whether the client has the version of the answer that `tag` names, quotes included. RFC 9110, section 13.1.2: "A
+    /// recipient MUST use the weak comparison function when comparing entity tags for If-None-Match".
+    pub fn has(&self, tag: &str) -> bool {
+        let same = |given: &str| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag;
+        self.if_none_match.is_some_and(|list| tokens(list).any(same))
+    }
 }
 
 impl Upgrade<'_> {
     /// Whether the client offers this subprotocol. Their names are case-sensitive.
     pub fn offers(&self, protocol: &str) -> bool {
-        !protocol.is_empty() && self.protocols.is_some_and(|list| tokens(list).any(|token| token == protocol))
+        self.protocols.iter().any(|offered| offered == protocol)
+    }
+}
+
+/// `Sec-WebSocket-Protocol`. RFC 6455, section 11.3.4: it "MAY appear multiple times in an HTTP request (which is
+/// logically the same as a single |Sec-WebSocket-Protocol| header field that contains all values)".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protocols<'a> {
+    /// As sent; what is beyond the last one counts as not offered.
+    lines: [&'a str; PROTOCOL_LINES_MAX],
+    count: usize,
+}
+
+/// Nobody is known to spread subprotocols over lines at all.
+const PROTOCOL_LINES_MAX: usize = 4;
+
+impl<'a> Protocols<'a> {
+    /// Their names, in the order in which they were sent.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> {
+        self.lines.into_iter().take(self.count).flat_map(tokens).filter(|name| !name.is_empty())
+    }
+
+    fn add(&mut self, line: &'a str) {
+        if let Some(next) = self.lines.get_mut(self.count) {
+            *next = line;
+            self.count += 1;
+        }
     }
 }
 
@@ -54,6 +89,8 @@ pub struct Plain<'a> {
     pub query: &'a str,
     /// The page that asks, if it is not its own origin.
     pub origin: Option<&'a str>,
+    /// Which versions of the answer the client has already: a list of entity tags, as sent.
+    pub if_none_match: Option<&'a str>,
     /// The method is HEAD: the reply has a body's headers and no body.
     pub head_only: bool,
 }
@@ -145,7 +182,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
         return Err(Refusal::Body);
     }
     if !fields.upgrade && fields.key.is_none() {
-        let plain = Plain { method, path, query, origin: fields.origin, head_only: method == "HEAD" };
+        let (origin, if_none_match) = (fields.origin, fields.if_none_match);
+        let plain = Plain { method, path, query, origin, if_none_match, head_only: method == "HEAD" };
         return Ok(Some((Request::Plain(plain), used)));
     }
 
@@ -182,7 +220,8 @@ struct Fields<'a> {
     key: Option<&'a str>,
     version: Option<&'a str>,
     origin: Option<&'a str>,
-    protocols: Option<&'a str>,
+    if_none_match: Option<&'a str>,
+    protocols: Protocols<'a>,
     extensions: bool,
     accept: Option<&'a str>,
 }
@@ -212,10 +251,11 @@ impl<'a> Fields<'a> {
                 once(&mut fields.accept, Refusal::Malformed)?;
             } else if is("origin") {
                 once(&mut fields.origin, Refusal::Malformed)?;
+            } else if is("if-none-match") {
+                // Who has none of those that we understand is sent the whole.
+                fields.if_none_match = text().ok();
             } else if is("sec-websocket-protocol") {
-                // Nobody spreads these, and joining them would allocate: offers after the first line are declined.
-                let list = text()?;
-                fields.protocols.get_or_insert(list);
+                fields.protocols.add(text()?);
             } else if is("sec-websocket-extensions") {
                 fields.extensions |= !header.value.trim_ascii().is_empty();
             } else if is("transfer-encoding") {
@@ -338,6 +378,7 @@ const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -380,6 +421,9 @@ pub enum ReplyError {
     /// An extension that we did not ask for.
     #[error("unwanted extension")]
     Extension,
+    /// Not the subprotocol that we asked for, or one although we asked for none.
+    #[error("wrong subprotocol")]
+    Protocol,
 }
 
 /// Appends a client's opening handshake. `key` is 16 random bytes in base64.
@@ -399,8 +443,12 @@ pub fn request(out: &mut Vec<u8>, host: &str, path: &str, key: &[u8; 24], protoc
 }
 
 /// Reads the server's answer from the front of `bytes`: how many bytes it took, `None` if more are needed. WebSocket
-/// frames may follow at once. Whether a subprotocol was agreed on is not looked at.
-pub fn parse_reply(bytes: &[u8], expected_accept: &[u8; 28]) -> Result<Option<usize>, ReplyError> {
+/// frames may follow at once. `protocol` is what [`request`] asked for, and nothing else will do.
+pub fn parse_reply(
+    bytes: &[u8],
+    expected_accept: &[u8; 28],
+    protocol: Option<&str>,
+) -> Result<Option<usize>, ReplyError> {
     let bytes = &bytes[..bytes.len().min(REQUEST_HEAD_BYTES_MAX)];
     let mut headers = [EMPTY_HEADER; REQUEST_HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
@@ -427,6 +475,9 @@ pub fn parse_reply(bytes: &[u8], expected_accept: &[u8; 28]) -> Result<Option<us
     }
     if fields.extensions {
         return Err(ReplyError::Extension);
+    }
+    if !fields.protocols.iter().eq(protocol) {
+        return Err(ReplyError::Protocol);
     }
     Ok(Some(used))
 }
@@ -495,6 +546,41 @@ mod tests {
     }
 
     #[test]
+    fn offers_may_be_spread_over_lines() {
+        let offered = |lines: &str| {
+            let head = with("Sec-WebSocket-Protocol: chat, ringroad.v1\r\n", lines);
+            upgrade(head.as_bytes()).protocols.iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(""), [""; 0]);
+        assert_eq!(offered("Sec-WebSocket-Protocol: chat, ringroad.v1\r\n"), ["chat", "ringroad.v1"]);
+        assert_eq!(offered("Sec-WebSocket-Protocol: \r\nsec-websocket-protocol:a ,,\tb,\r\n"), ["a", "b"]);
+        let lines =
+            |count: usize| (0..count).map(|at| format!("Sec-WebSocket-Protocol: p{at}\r\n")).collect::<String>();
+        assert_eq!(offered(&lines(PROTOCOL_LINES_MAX)).last().map(String::as_str), Some("p3"));
+        assert_eq!(offered(&lines(PROTOCOL_LINES_MAX + 1)).len(), PROTOCOL_LINES_MAX);
+    }
+
+    #[test]
+    fn a_client_gets_the_subprotocol_that_it_asks_for_or_none() {
+        let mut asked = vec![];
+        request(&mut asked, "host", "/v2v", KEY.as_bytes().try_into().unwrap(), Some("ringroad.v1"));
+        let agreed = |protocol| {
+            let mut reply = vec![];
+            accept(&mut reply, &upgrade(&asked), protocol);
+            reply
+        };
+        let (chosen, declined) = (agreed(Some("ringroad.v1")), agreed(None));
+        let wrong = Err(ReplyError::Protocol);
+        assert_eq!(parse_reply(&chosen, ACCEPT, Some("ringroad.v1")), Ok(Some(chosen.len())));
+        assert_eq!(parse_reply(&declined, ACCEPT, None), Ok(Some(declined.len())));
+        assert_eq!(parse_reply(&declined, ACCEPT, Some("ringroad.v1")), wrong);
+        assert_eq!(parse_reply(&chosen, ACCEPT, Some("ringroad.v2")), wrong);
+        assert_eq!(parse_reply(&chosen, ACCEPT, None), wrong);
+        let twice = String::from_utf8(chosen).unwrap().replace("ringroad.v1", "ringroad.v1, chat");
+        assert_eq!(parse_reply(twice.as_bytes(), ACCEPT, Some("ringroad.v1")), wrong);
+    }
+
+    #[test]
     fn handshakes_that_break_a_rule() {
         refused(with("GET", "POST"), Refusal::Method);
         refused(with("HTTP/1.1", "HTTP/1.0"), Refusal::HttpVersion);
@@ -536,6 +622,17 @@ mod tests {
         {
             assert_eq!(plain(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")), get(path));
         }
+        let has = |field: &str, tag: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+            let parsed = parse(head.as_bytes()).unwrap().unwrap().0;
+            matches!(parsed, Request::Plain(plain) if plain.has(tag))
+        };
+        for field in ["If-None-Match: \"a\"", "if-none-match: \"b\", W/\"a\"", "If-None-Match: *"] {
+            assert!(has(field, "\"a\""), "{field}");
+        }
+        for field in ["If-None-Match: \"aa\"", "If-None-Match: a", "If-None-Match:", "If-Match: \"a\""] {
+            assert!(!has(field, "\"a\""), "{field}");
+        }
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", Refusal::Body);
         refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::Body);
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", Refusal::Body);
@@ -568,9 +665,9 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let bare = accepted(None);
-        assert_eq!(parse_reply(bare.as_bytes(), ACCEPT), Ok(Some(bare.len())));
+        assert_eq!(parse_reply(bare.as_bytes(), ACCEPT, None), Ok(Some(bare.len())));
         for cut in 0..bare.len() {
-            assert_eq!(parse_reply(&bare.as_bytes()[..cut], ACCEPT), Ok(None));
+            assert_eq!(parse_reply(&bare.as_bytes()[..cut], ACCEPT, None), Ok(None));
         }
         assert!(!bare.contains("Extensions") && !bare.contains("Protocol:"));
         assert!(accepted(Some("ringroad.v1")).contains("\r\nSec-WebSocket-Protocol: ringroad.v1\r\n"));
@@ -603,7 +700,7 @@ mod tests {
         let good = String::from_utf8(good).unwrap();
         let check = |part: &str, by: &str, error| {
             assert!(good.contains(part));
-            assert_eq!(parse_reply(good.replacen(part, by, 1).as_bytes(), ACCEPT), Err(error));
+            assert_eq!(parse_reply(good.replacen(part, by, 1).as_bytes(), ACCEPT, None), Err(error));
         };
         check("101", "503", ReplyError::Status(503));
         check("HTTP", "SSH", ReplyError::Malformed);
@@ -612,7 +709,7 @@ mod tests {
         check("s3p", "S3p", ReplyError::Accept);
         check("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", ReplyError::Extension);
         let long = format!("{}X: {}", good.trim_end(), "x".repeat(REQUEST_HEAD_BYTES_MAX));
-        assert_eq!(parse_reply(long.as_bytes(), ACCEPT), Err(ReplyError::TooLarge));
+        assert_eq!(parse_reply(long.as_bytes(), ACCEPT, None), Err(ReplyError::TooLarge));
     }
 
     /// An in-memory socket that would block when it is empty.
@@ -659,7 +756,7 @@ mod tests {
         assert_eq!((upgrade(&out).path, &upgrade(&out).accept), ("/v2v", ACCEPT));
         let server = tungstenite::accept(Wire { incoming: io::Cursor::new(out), written: vec![] }).unwrap();
         let written = &server.get_ref().written;
-        assert_eq!(parse_reply(written, ACCEPT), Ok(Some(written.len())));
+        assert_eq!(parse_reply(written, ACCEPT, None), Ok(Some(written.len())));
     }
 
     proptest! {
@@ -670,14 +767,15 @@ mod tests {
             cut in 0..40usize,
         ) {
             let _ = parse(&bytes);
-            let _ = parse_reply(&bytes, ACCEPT);
+            let _ = parse_reply(&bytes, ACCEPT, None);
             let mut damaged = HANDSHAKE.as_bytes().to_vec();
             damaged.splice(place..(place + cut).min(HANDSHAKE.len()), bytes.iter().copied().take(cut));
             if let Ok(Some((Request::Upgrade(upgrade), used))) = parse(&damaged) {
                 prop_assert!(used <= damaged.len());
                 let mut out = vec![];
-                accept(&mut out, &upgrade, upgrade.protocols);
-                prop_assert_eq!(parse_reply(&out, &upgrade.accept), Ok(Some(out.len())));
+                let first = upgrade.protocols.iter().next();
+                accept(&mut out, &upgrade, first);
+                prop_assert_eq!(parse_reply(&out, &upgrade.accept, first), Ok(Some(out.len())));
             }
         }
     }

@@ -43,6 +43,8 @@ fn every_kind() -> Vec<(Kind<'static>, Option<&'static str>)> {
         (Kind::Again { of: 2, from: 1, since: 1_759_999_999_999 }, None),
         (Kind::Resent { to: 9 }, None),
         (Kind::Doubt { vehicle_id: "veh-1", connected_ms: 8 }, None),
+        (Kind::Where { vehicle_ids: vec!["veh-1", "veh-2"] }, None),
+        (Kind::There { to: 2, squares: vec![("veh-1", "u33d"), ("veh-2", "0000")] }, None),
         (direct(Some("veh-1")), Some(TEXT)),
         (direct(None), Some(TEXT)),
         (Kind::Delivered { to: 65_535, number: 12 }, None),
@@ -80,6 +82,8 @@ fn others_read_what_the_contract_says() {
         json!({"kind": "again", "of": 2, "from": 1, "since": 1_759_999_999_999u64}),
         json!({"kind": "resent", "to": 9}),
         json!({"kind": "doubt", "vehicleId": "veh-1", "connectedAt": 8}),
+        json!({"kind": "where", "vehicleIds": ["veh-1", "veh-2"]}),
+        json!({"kind": "there", "to": 2, "squares": {"veh-1": "u33d", "veh-2": "0000"}}),
         json!({"kind": "direct", "number": 12, "sender": "veh-1", "recipient": "veh-2"}),
         json!({"kind": "direct", "number": 12, "sender": null, "recipient": "veh-2"}),
         json!({"kind": "delivered", "to": 65_535, "number": 12}),
@@ -210,6 +214,31 @@ fn numbers_have_their_bounds() {
         assert!(least == 0 || with(least - 1).is_some(), "{field}");
         // Doubles step by two from here.
         assert!(with(most + 2).is_some(), "{field}");
+    }
+}
+
+#[test]
+fn questions_where_vehicles_are_name_some_and_not_too_many() {
+    let most = limits::WHERE_VEHICLES_MAX;
+    let ids = |count: usize| (0..count).map(|n| format!("vehicle-{n:032}")).collect::<Vec<_>>();
+    for (count, expected) in [(0, Some(Malformed::Field)), (1, None), (most, None), (most + 1, Some(Malformed::Field))]
+    {
+        let ids = ids(count);
+        let asked = written(&Kind::Where { vehicle_ids: vec!["veh-1"] }, None);
+        let asked = altered(&asked, &["ringroad", "vehicleIds"], Some(json!(ids)));
+        let squares = ids.iter().map(|id| (id.clone(), json!("u33d"))).collect::<serde_json::Map<_, _>>();
+        let answer = written(&Kind::There { to: 65_535, squares: vec![("veh-1", "u33d")] }, None);
+        let answer = altered(&answer, &["ringroad", "squares"], Some(squares.into()));
+        assert_eq!((verdict(&asked), verdict(&answer)), (expected, expected), "{count}");
+        assert!(expected.is_some() || asked.len().max(answer.len()) <= limits::WHERE_BYTES_MAX);
+    }
+    let answer = written(&Kind::There { to: 1, squares: vec![("veh-1", "u33d")] }, None);
+    for squares in [json!({"v": "u33d"}), json!({"veh-1": "U33D"}), json!({"veh-1": "u33"}), json!({"veh-1": null})] {
+        assert_eq!(verdict(&altered(&answer, &["ringroad", "squares"], Some(squares))), Some(Malformed::Field));
+    }
+    for vehicle_ids in [json!(["v"]), json!([7]), json!({"veh-1": 1})] {
+        let asked = written(&Kind::Where { vehicle_ids: vec!["veh-1"] }, None);
+        assert_eq!(verdict(&altered(&asked, &["ringroad", "vehicleIds"], Some(vehicle_ids))), Some(Malformed::Field));
     }
 }
 
@@ -348,9 +377,9 @@ proptest! {
 
     #[test]
     fn no_bytes_are_a_panic(
-        which in 0..12usize, changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in 0..600usize,
+        which in 0..every_kind().len(), changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in 0..600usize,
     ) {
-        let (kind, obj) = every_kind()[which];
+        let (kind, obj) = every_kind().swap_remove(which);
         let mut bytes = written(&kind, obj).into_bytes();
         for (at, value) in changes {
             let at = at.index(bytes.len());

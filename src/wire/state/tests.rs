@@ -148,6 +148,17 @@ fn keys_are_xxh3() {
 }
 
 #[test]
+fn the_keys_that_clients_are_tested_with_are_right() {
+    let vectors = include_str!("../../../clients/js/test/keys.txt");
+    let lines: Vec<&str> = vectors.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(lines.len() >= 38 * 3, "of every length");
+    for line in lines {
+        let (id, hex) = line.split_once(' ').expect("an id and its key");
+        assert_eq!(format!("{:016x}", key(id)), hex, "{id}");
+    }
+}
+
+#[test]
 fn unavailable_is_unavailable_everywhere() {
     let state = decode(&encode(&State::unavailable(1)));
     assert_eq!(state, State::unavailable(1));
