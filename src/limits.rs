@@ -18,12 +18,48 @@ pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes composed for one submission. Larger turns go out in several.
 pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// An outbox longer than this is sent in pieces of this size, alone. Copying one costs about as much as the kernel's own
+/// work for it.
+pub const OUTBOX_PIECE_BYTES: usize = 64 * 1024;
+
+/// Sends in one submission: at 2 to 10 µs each, a few milliseconds. Larger turns go out in several.
+pub const TURN_SENDS_MAX: usize = 512;
+
+/// As many times its bound is what the broadcast log holds while a turn does not end: its newest bytes are still on their
+/// way to connections that are not slow. Beyond, those are closed too.
+pub const LOG_WITHIN_A_TURN_FACTOR: usize = 8;
+
 /// Broadcasts and positions are copied behind a connection's own events up to this; beyond, they get a send of their
 /// own. Copying 16 KiB costs about as much as a system call.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 
+/// Positions in one send to one connection: what a reader that takes no more holds up at most. What is left stays marked.
+pub const FLUSH_BYTES_MAX: usize = 64 * 1024;
+
+/// Identities that a connection in `ringroad.v1` is taken to remember, beyond those of twice what it sees. 16 bytes each.
+pub const NAMES_KEPT_MAX: usize = 512;
+
+/// How long the states of a vehicle that has raised an alert say so.
+pub const EMERGENCY_SHOWN_MS: u64 = 60_000;
+
 /// Lines of one `nearby_vehicles` list, nearest first.
 pub const NEARBY_LIST_MAX: usize = 256;
+
+/// What one turn does for the vehicles that moved, and for those that choose whom they see: candidates and pairs that are
+/// looked at, each about 5 ns.
+pub const SETTLE_WORK_MAX: usize = 1_000_000;
+
+/// What an event about a neighbour counts in this.
+pub const EVENT_WORK: usize = 40;
+
+/// What a line of a list of neighbours counts in this.
+pub const LINE_WORK: usize = 16;
+
+/// So many vehicles a view may look at for its token; it costs another for each time as many: about a millisecond.
+pub const LOOKS_PER_REQUEST: usize = 10_000;
+
+/// What a look at a vehicle for one of its watchers counts in this: 50 to 90 ns.
+pub const SIGHT_WORK: usize = 12;
 
 /// Beyond `outbox_bytes_max`, what pings, pongs and a close may still take of an outbox.
 pub const CONTROL_RESERVE_BYTES: usize = 4 * 1024;
@@ -80,6 +116,18 @@ pub const PUMP_ROUNDS_MAX: usize = 16;
 /// Turns of the core that one round carries out; a core that always has more continues in the next round.
 pub const ROUND_TURNS_MAX: usize = 64;
 
+/// Time after which a round carries out no more turns. Before the next one the worker accepts, receives and takes its
+/// mail, so this is what a crowd may add to everybody's latency: half of the least time between two positions to one
+/// reader. A turn that has begun is carried out.
+pub const ROUND_MS_MAX: u64 = 10;
+
+/// Time for which a round hands completions to the core before it carries out turns: half, so that neither who sends nor
+/// who reads can have a worker for itself.
+pub const ROUND_RECEIVE_MS_MAX: u64 = ROUND_MS_MAX / 2;
+
+/// Time after which one run of the pump begins no further round: monoio gets its turn.
+pub const PUMP_MS_MAX: u64 = ROUND_MS_MAX;
+
 /// Batches that wait in one worker's mesh inbox; what does not fit goes back to its sender.
 pub const INBOX_BATCHES_MAX: usize = 1024;
 
@@ -130,8 +178,35 @@ pub const STATES_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// A bus frame longer than this is not one of Ringroad's; records may grow.
 pub const BUS_FRAME_BYTES_MAX: usize = 256 * 1024;
 
-/// Beyond the exit radius, how far around a vehicle squares are listened to: at 50 m/s two seconds ahead.
+/// Beyond the exit radius, how far around a vehicle squares are listened to: at 50 m/s two seconds ahead. So far around
+/// one of another host that is followed, too.
 pub const SQUARE_MARGIN_M: f64 = 100.0;
+
+/// Squares that one view may lie in where hosts are joined: five million square kilometres on the equator, and around a
+/// pole what the largest `near` needs, seven rows of all 1,024 columns.
+pub const VIEW_SQUARES_MAX: usize = 8_192;
+
+/// A frame that was published before what is known of its vehicle has come another way, over the listener to another
+/// square, which was quicker. Not by more than this; else a clock was set back.
+pub const CROSSED_MS: u64 = 1_000;
+
+/// Vehicles in one question where they are.
+pub const WHERE_VEHICLES_MAX: usize = 100;
+
+/// Vehicles that a worker asks for at a time.
+pub const WHERE_ASKED_MAX: usize = 32 * WHERE_VEHICLES_MAX;
+
+/// Least time until it asks for more.
+pub const WHERE_MS: u64 = 100;
+
+/// Time until a vehicle that has not been found is asked for again, at first; then it doubles.
+pub const WHERE_PAUSE_MS: u64 = 500;
+
+/// The most that it becomes.
+pub const WHERE_PAUSE_MS_MAX: u64 = 4_000;
+
+/// Such a question, or its answer: for each vehicle an id, a square and what JSON needs.
+pub const WHERE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + WHERE_VEHICLES_MAX * (40 + 4 + 6);
 
 /// Time between two readings of the presence hash.
 pub const READ_EVERY_MS: u64 = 30_000;
@@ -339,6 +414,12 @@ const _: () = assert!(LEAVING_MS_MAX < STOP_MS_MAX && BUS_RECORDS_MAX * 40 + 48 
 /// subscribe with every metre.
 pub const SQUARE_LINGER_MS: u64 = 10_000;
 
+/// How long the other shards of a host keep what was heard there if the one that listens does not say when it has
+/// stopped: it says so, unless what it goes by was late.
+pub const SQUARE_KEPT_MS: u64 = 60_000;
+
+const _: () = assert!(SQUARE_LINGER_MS < SQUARE_KEPT_MS);
+
 /// States in one bus frame: 40 KiB, so that a server's reply buffers stay small.
 pub const BUS_RECORDS_MAX: usize = 1024;
 
@@ -361,3 +442,5 @@ const _: () = assert!(BUS_RECORDS_MAX <= u16::MAX as usize, "a frame counts its 
 
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < REQUEST_HEAD_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX < TURN_BYTES_MAX && TURN_BYTES_MAX < u32::MAX as usize / 2);
+
+const _: () = assert!(JOINED_BYTES_MAX < OUTBOX_PIECE_BYTES && OUTBOX_PIECE_BYTES < TURN_BYTES_MAX);

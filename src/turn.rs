@@ -5,7 +5,8 @@
 //! another, the echo example a third; the same shell runs all of them.
 //!
 //! One turn: the shell calls [`Core::handle`] for everything that is ready, then [`Core::poll_turn`] until it answers
-//! `None`, carrying out each [`Turn`] in full before it asks for the next.
+//! `None`, carrying out each [`Turn`] in full before it asks for the next. When that takes too long, it hands over what
+//! has come meanwhile and asks on, at another time; so a core that is flooded with work still hears of new connections.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -77,6 +77,7 @@ pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
             given.len() == items.len() && given.iter().all(|word| words.contains(word))
         }
         (Kind::NodeId, Value::String(id)) => is_node_id(id),
+        (Kind::Tiles, Value::String(url)) => url.is_empty() || is_tile_url(url),
         _ => false,
     }
 }
@@ -209,6 +210,21 @@ fn is_node_id(text: &str) -> bool {
     text.len() <= keys::NAME_CHARS_MAX && text.bytes().all(of_name)
 }
 
+fn is_tile_url(url: &str) -> bool {
+    // The scheme and the authority go into the page's security policy, where a `;` or a blank would say more than that.
+    let of_authority = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+    let is_somewhere = match url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) {
+        Some(rest) => {
+            let (authority, _) = rest.split_once('/').unwrap_or_default();
+            !authority.is_empty() && authority.bytes().all(of_authority)
+        }
+        None => url.starts_with('/') && !url.starts_with("//"),
+    };
+    is_somewhere
+        && url.bytes().all(|byte| byte.is_ascii_graphic())
+        && ["{z}", "{x}", "{y}"].iter().all(|part| url.contains(part))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +255,9 @@ mod tests {
                     "'/a b'",
                     "'/a?b'",
                     "'/ä'",
+                    "'/map.js'",
+                    "'/map/x'",
+                    "'/ringroad.js'",
                 ],
             ),
             (
@@ -251,10 +270,13 @@ mod tests {
             ("vehicles.flush_ms", &["0", "1000"], &["1001", "-1"]),
             ("vehicles.coalesce_ms", &["0", "60000"], &["60001"]),
             ("vehicles.ping_ms", &["1"], &["0"]),
+            ("vehicles.neighbours_max", &["1", "4096"], &["0", "4097", "-1"]),
+            ("vehicles.crowd_ms", &["100", "60000"], &["99", "60001"]),
             ("presence.scope", &["'all'", "'nearby'", "'none'"], &["'All'", "''", "1"]),
             ("auth.required", &["true"], &["1", "'true'"]),
             ("limits.message_bytes_max", &["1024", "16777216"], &["1023", "16777217"]),
             ("limits.broadcast_log_bytes", &["65536", "1073741824"], &["65535", "1073741825"]),
+            ("limits.unsent_bytes_max", &["4096", "16777216"], &["4095", "0", "16777217"]),
             ("limits.handshake_ms_max", &["100", "600000"], &["99", "600001"]),
             ("limits.conns_per_worker_max", &["1", "1000000"], &["0", "1000001"]),
             ("radio.baud", &["9600", "115200"], &["9601", "0", "-9600"]),
@@ -285,6 +307,28 @@ mod tests {
                 &["[]", "['emergency_alert', 'location_update']"],
                 &["['emergency']", "['signaling', 'signaling']", "'signaling'", "[1]"],
             ),
+            ("map.enabled", &["true", "false"], &["1", "'on'"]),
+            (
+                "map.tile_url",
+                &[
+                    "''",
+                    "'https://a.example:8/{z}/{x}/{y}.png?key=1'",
+                    "'/tiles/{x}-{y}-{z}'",
+                    "'http://[::1]/{z}{x}{y}'",
+                ],
+                &[
+                    "'https://a.example/{z}/{x}.png'",
+                    "'{z}/{x}/{y}'",
+                    "'//a.example/{z}/{x}/{y}'",
+                    "'ftp://a.example/{z}/{x}/{y}'",
+                    "'https://{z}/{x}/{y}'",
+                    "'https:///{z}/{x}/{y}'",
+                    "'https://a;b/{z}/{x}/{y}'",
+                    "'https://a.example/{z}/{x}/{y} z'",
+                    "1",
+                ],
+            ),
+            ("map.tile_attribution", &["''", "'© whoever drew them'"], &["1"]),
             (
                 "rate_limits.signaling",
                 &["{burst=0}", "{burst=5, per_ms=1000}", "{}"],

@@ -55,10 +55,13 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Name of a node, or nothing.
     NodeId,
+    /// Where map tiles are, or nothing.
+    Tiles,
 }
 
 /// Paths that answer HTTP on the same port.
-pub const HTTP_PATHS: [&str; 4] = ["/health", "/metrics", "/vehicles", "/presence"];
+pub const HTTP_PATHS: [&str; 9] =
+    ["/health", "/metrics", "/vehicles", "/presence", "/map", "/map.js", "/map.css", "/map.json", "/ringroad.js"];
 
 /// Speeds of a serial line.
 pub const BAUDS: [u64; 11] = [1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600];
@@ -130,7 +133,53 @@ pub const KEYS: &[Key] = &[
         "ms",
         "A nearby_vehicles list is sent this often even without a change",
     ),
+    key(
+        "vehicles.neighbours_max",
+        Kind::Whole(1, 4096),
+        "vehicles",
+        "Neighbours that one vehicle has at most; where more are within the radius, the nearest",
+    ),
+    key(
+        "vehicles.crowd_ms",
+        Kind::Whole(100, 60_000),
+        "ms",
+        "Where there are more than neighbours_max, the nearest are chosen anew this often",
+    ),
     key("vehicles.request_timeout_ms", Kind::Whole(1, DAY_MS), "ms", "How long a connect_request waits for its answer"),
+    key(
+        "vehicles.significant_changes",
+        Kind::Flag,
+        "",
+        "Tell of a position only if it differs from the last that was told by more than 4 m, 4 degrees or 0.5 m/s, or \
+         if that is a second old (as ETSI EN 302 637-2 generates CAMs)",
+    ),
+    key(
+        "viewers.area_km2_max",
+        Kind::Real(0.01, 600_000_000.0),
+        "km2",
+        "Largest area of a view; larger ones are refused",
+    ),
+    key("viewers.near_radius_m_max", Kind::Real(1.0, 100_000.0), "m", "Largest radius of a near"),
+    key("viewers.follow_max", Kind::Whole(1, 100_000), "vehicles", "Vehicles that one connection may follow"),
+    key(
+        "viewers.vehicles_max",
+        Kind::Whole(1, 1_000_000),
+        "vehicles",
+        "Vehicles that one connection is shown at a time; of more, those nearest to the middle",
+    ),
+    key(
+        "viewers.nearest",
+        Kind::Whole(1, 1_000_000),
+        "vehicles",
+        "Of these, so many nearest to the middle are shown at the full pace, the others once per rest_ms",
+    ),
+    key(
+        "viewers.rest_ms",
+        Kind::Whole(100, 60_000),
+        "ms",
+        "Time between two states of the others, and between two choices who is nearest",
+    ),
+    key("viewers.requests", Kind::Bucket, "", "Token bucket per connection for view, near and follow together"),
     key(
         "rate_limits.location_update",
         Kind::Bucket,
@@ -249,9 +298,25 @@ pub const KEYS: &[Key] = &[
         "bytes",
         "Log of what goes to everyone, per worker; who falls behind by more is closed with 4008",
     ),
+    key(
+        "limits.unsent_bytes_max",
+        Kind::Whole(4 * KIB, 16 * MIB),
+        "bytes",
+        "Bytes for one connection that wait in the kernel because its reader takes no more; what is there is sent, \
+         however old",
+    ),
     key("radio.device", Kind::Text, "", "Serial device of the radio modem; empty: none"),
     key("radio.baud", Kind::Baud, "baud", "Speed of the serial line"),
     key("radio.short_ids", Kind::ShortIds, "", "Short radio ids to vehicle ids"),
+    key("map.enabled", Kind::Flag, "", "Whether GET / is a live map of the vehicles"),
+    key(
+        "map.tile_url",
+        Kind::Tiles,
+        "",
+        "Raster tiles that the map lies on, with {z}, {x} and {y} in Web Mercator; empty: a plain grid, and the page \
+         asks nobody but the gateway",
+    ),
+    key("map.tile_attribution", Kind::Text, "", "Whose tiles they are, shown in the map's corner"),
 ];
 
 /// What a dotted path leads to.
@@ -297,8 +362,10 @@ pub fn nearest(path: &str) -> String {
     let known = KEYS.iter().map(|key| key.name.to_owned()).chain(sections().map(str::to_owned)).chain(parts);
     let likeness = |candidate: &str| {
         let (wrong, right) = (tail(path), tail(candidate));
-        // A shortened name, `radius`, is far from the whole by letters alone.
-        let contained = if wrong.len() >= 4 && right.contains(&wrong) { 0.85 } else { 0.0 };
+        // A shortened name, `radius`, is far from the whole by letters alone. The section counts, if it is a known one.
+        let section = |path: &str| path.split_once('.').map(|(section, _)| section.to_owned());
+        let elsewhere = if section(path) == section(candidate) { 0.0 } else { 0.01 };
+        let contained = if wrong.len() >= 4 && right.contains(&wrong) { 0.85 - elsewhere } else { 0.0 };
         strsim::normalized_damerau_levenshtein(path, candidate)
             .max(strsim::normalized_damerau_levenshtein(&wrong, &right) * 0.95)
             .max(contained)
@@ -341,6 +408,12 @@ impl fmt::Display for Kind {
             Kind::Events => write!(f, "a list of events, each 1 to {NAME_CHARS_MAX} of a-z _"),
             Kind::Words(words) => write!(f, "a list of any of \"{}\", each once", words.join("\", \"")),
             Kind::NodeId => write!(f, "1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, or nothing"),
+            Kind::Tiles => {
+                write!(
+                    f,
+                    "a URL such as https://tiles.example/{{z}}/{{x}}/{{y}}.png, or a path of this kind, or nothing"
+                )
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub server: Server,
     /// Positions, neighbours, liveness.
     pub vehicles: Vehicles,
+    /// What connections may watch.
+    pub viewers: Viewers,
     /// Token buckets per vehicle and event.
     pub rate_limits: RateLimits,
     /// Who hears of presence.
@@ -44,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// The serial radio modem.
     pub radio: Radio,
+    /// The live map.
+    pub map: Map,
 }
 
 /// `[server]`
@@ -80,8 +84,34 @@ pub struct Vehicles {
     pub nearby_list_ms: u64,
     /// A `nearby_vehicles` list is sent this often even without a change.
     pub nearby_interval_ms: u64,
+    /// Neighbours of one vehicle; where there are more, it has the nearest.
+    pub neighbours_max: u32,
+    /// Time between two choices of the nearest.
+    pub crowd_ms: u64,
     /// How long a `connect_request` waits for its answer.
     pub request_timeout_ms: u64,
+    /// Positions of a vehicle are told only if they differ from the last that was told, or that is a second old.
+    pub significant_changes: bool,
+}
+
+/// `[viewers]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Viewers {
+    /// Largest area of a `view`, km².
+    pub area_km2_max: f64,
+    /// Largest radius of a `near`, metres.
+    pub near_radius_m_max: f64,
+    /// Vehicles that one connection may follow.
+    pub follow_max: u32,
+    /// Vehicles that one connection is shown; of more the nearest to the middle.
+    pub vehicles_max: u32,
+    /// Of these, those nearest to the middle are shown at the full pace.
+    pub nearest: u32,
+    /// Time between two states of the others, and between two choices who is nearest.
+    pub rest_ms: u64,
+    /// `view`, `near` and `follow` of one connection together.
+    pub requests: Bucket,
 }
 
 /// A token bucket: `burst` tokens, refilled at `burst` per `per_ms`. Burst 0: unlimited.
@@ -154,6 +184,14 @@ pub struct Limits {
     pub handshake_ms_max: u64,
     /// The log of what goes to everyone; a reader that falls behind by more is closed with 4008.
     pub broadcast_log_bytes: u32,
+    /// Bytes for one connection that wait in the kernel because its reader, or the path to it, takes no more. What waits
+    /// here instead can still be replaced by something newer.
+    ///
+    /// At 16 KiB a reader behind a line of 1 Mbit/s is an eighth of a second behind, at 128 KiB a second. The kernel fills
+    /// a segment that it has begun, so it holds up to 64 KiB more: on loopback a stalled reader had 54 KiB in it with 16
+    /// or 32 KiB here, 67 with 64, 156 with 128, and 3 MiB without. Who reads notices none of that: 2.3 MB of `/vehicles`
+    /// took 2.1 ms with any.
+    pub unsent_bytes_max: u32,
 }
 
 /// `[radio]`
@@ -166,6 +204,18 @@ pub struct Radio {
     pub baud: u32,
     /// Short radio ids (1 to 254, as text) to vehicle ids.
     pub short_ids: BTreeMap<String, String>,
+}
+
+/// `[map]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Map {
+    /// Whether `GET /` is the live map.
+    pub enabled: bool,
+    /// Where the map's tiles are, with `{z}`, `{x}` and `{y}`; empty: no tiles.
+    pub tile_url: String,
+    /// Whose tiles they are.
+    pub tile_attribution: String,
 }
 
 impl Default for Server {
@@ -190,7 +240,24 @@ impl Default for Vehicles {
             ping_ms: 25_000,
             nearby_list_ms: 1_000,
             nearby_interval_ms: 30_000,
+            neighbours_max: 128,
+            crowd_ms: 1_000,
             request_timeout_ms: 30_000,
+            significant_changes: false,
+        }
+    }
+}
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Viewers {
+            area_km2_max: 100_000.0,
+            near_radius_m_max: 5_000.0,
+            follow_max: 1_000,
+            vehicles_max: 20_000,
+            nearest: 4_096,
+            rest_ms: 1_000,
+            requests: Bucket { burst: 10, per_ms: 1_000 },
         }
     }
 }
@@ -221,6 +288,7 @@ impl Default for Limits {
             outbox_bytes_max: 256 * 1024,
             handshake_ms_max: 10_000,
             broadcast_log_bytes: 4 * 1024 * 1024,
+            unsent_bytes_max: 16 * 1024,
         }
     }
 }
@@ -228,5 +296,11 @@ impl Default for Limits {
 impl Default for Radio {
     fn default() -> Self {
         Radio { device: String::new(), baud: 9_600, short_ids: BTreeMap::new() }
+    }
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Map { enabled: true, tile_url: String::new(), tile_attribution: String::new() }
     }
 }

@@ -314,7 +314,8 @@ fn value_of(kind: &Kind, text: &str) -> Value {
         | Kind::Choice(_)
         | Kind::Servers
         | Kind::Prefix
-        | Kind::NodeId => toml().filter(Value::is_str).unwrap_or_else(bare),
+        | Kind::NodeId
+        | Kind::Tiles => toml().filter(Value::is_str).unwrap_or_else(bare),
         Kind::Origins | Kind::Events | Kind::Words(_) if !text.trim_start().starts_with('[') => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())

@@ -8,9 +8,9 @@ mod label;
 mod table;
 mod text;
 
-pub use histogram::{BOUNDS_MS, Histogram};
+pub use histogram::{BOUNDS_MS, BOUNDS_US, Durations, FineHistogram, Histogram, Scale};
 pub use label::{LABELS_MAX, Label, PerLabel};
-pub use table::{Family, Kind, Series, Values};
+pub use table::{Buckets, Family, Kind, Series, Values};
 pub use text::{CONTENT_TYPE, Gauge, render};
 
 pub(crate) use label::labels;
@@ -18,7 +18,7 @@ pub(crate) use table::counters;
 
 use crate::io::counters::ShellCounters;
 use crate::shard::backplane::counters::BackplaneCounters;
-use crate::shard::close::{CloseReason, ShedReason};
+use crate::shard::close::{CloseReason, ShedReason, SlowIn};
 use crate::wire::error::ErrorCode;
 
 counters! {
@@ -40,12 +40,16 @@ counters! {
         location_updates_coalesced: u64 = counter "v2v_location_updates_coalesced", "",
             "Location updates that a newer one replaced before they were processed.";
         delivery_latency_ms: Histogram = histogram "v2v_message_delivery_latency_ms", "ms",
-            "Time from the receipt of a position to its send to a neighbour.";
+            "Time from the receipt of a position to its send to a neighbour or viewer, but for the first that one is sent.";
 
         // Connections.
         connections_open: u64 = gauge "ringroad_connections_open", "", "Connections open now, of any protocol.";
         connections_opened: u64 = counter "ringroad_connections_opened_total", "", "Connections accepted.";
         upgrades: u64 = counter "ringroad_upgrades_total", "", "Connections that became WebSockets.";
+        connections_blocked: u64 = gauge "ringroad_connections_blocked", "",
+            "Connections whose readers take nothing now.";
+        slow_readers: PerLabel<SlowIn> = counter "ringroad_slow_readers_total", "",
+            "Connections closed because events waited for them beyond a bound, by which.";
         closes: PerLabel<CloseReason> = counter "ringroad_connections_closed_total", "", "Connections closed, by why.";
         http_requests: u64 = counter "ringroad_http_requests_total", "", "HTTP requests answered, upgrades left out.";
 
@@ -59,13 +63,27 @@ counters! {
         // Positions and neighbours.
         location_updates_late: u64 = counter "ringroad_location_updates_late_total", "",
             "Location updates older than the newest of their vehicle; they cause no event.";
-        peer_locations: u64 = counter "ringroad_peer_locations_total", "", "Positions delivered to neighbours.";
+        peer_locations: u64 = counter "ringroad_peer_locations_total", "",
+            "Positions delivered to neighbours and viewers, in either dialect.";
+        state_frames: u64 = counter "ringroad_state_frames_total", "", "Binary messages that carried positions.";
+        identities_sent: u64 = counter "ringroad_identities_sent_total", "",
+            "Times that a connection was told who a vehicle is.";
+        states_insignificant: u64 = counter "ringroad_states_insignificant_total", "",
+            "Positions that were too much like the last to be told at once (vehicles.significant_changes).";
         state_conflated: u64 = counter "ringroad_state_conflated_total", "",
-            "Positions that a newer one replaced before a slow reader took them.";
+            "Positions that a newer one replaced before they were sent to a slow reader, or to one that is sent fewer.";
+        sights_refused: u64 = counter "ringroad_sights_refused_total", "",
+            "Times that a vehicle was in a view which already held viewers.vehicles_max.";
+        watchers: u64 = gauge "ringroad_watchers", "", "Connections that have sent view, near or follow.";
+        sights: u64 = gauge "ringroad_sights", "", "Vehicles in the views of all of them.";
         registrations: u64 = counter "ringroad_registrations_total", "", "Vehicles registered, takeovers included.";
         presence_updates: u64 = counter "ringroad_presence_updates_total", "", "Vehicles that came or went.";
         proximity_enters: u64 = counter "ringroad_proximity_enter_total", "", "Vehicles told that a neighbour came.";
         proximity_exits: u64 = counter "ringroad_proximity_exit_total", "", "Vehicles told that a neighbour left.";
+        crowd_choices: u64 = counter "ringroad_crowd_choices_total", "",
+            "Times a vehicle with too many others around chose the nearest as its neighbours.";
+        settles_cut: u64 = counter "ringroad_settles_cut_total", "",
+            "Turns that left vehicles that had moved, or choices, for the next one.";
 
         // Between workers, over the air, and what was let go.
         mesh_batches: u64 = counter "ringroad_mesh_batches_total", "", "Batches handed to other workers.";

@@ -1,6 +1,6 @@
 //! A table of counters: one line each, from which the struct, its sum and its exposition are made.
 
-use super::{Histogram, Label, PerLabel};
+use super::{Durations, Label, PerLabel, Scale};
 
 /// What Prometheus calls the type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,18 @@ pub enum Values {
     /// One series per value of a label.
     Labelled(&'static str, Vec<(&'static str, u64)>),
     /// A histogram.
-    Buckets(Histogram),
+    Buckets(Buckets),
+}
+
+/// Durations, whatever they were counted in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buckets {
+    /// Upper bounds, milliseconds, each with how many were at most that.
+    pub cumulative: Vec<(f64, u64)>,
+    /// All of them together, milliseconds.
+    pub sum_ms: f64,
+    /// How many.
+    pub count: u64,
 }
 
 /// A field of a table.
@@ -65,13 +76,14 @@ impl<E: Label> Series for PerLabel<E> {
     }
 }
 
-impl Series for Histogram {
+impl<S: Scale> Series for Durations<S> {
     fn add_all(&mut self, other: &Self) {
-        Histogram::add_all(self, other);
+        Durations::add_all(self, other);
     }
 
     fn values(&self) -> Values {
-        Values::Buckets(*self)
+        let (cumulative, sum_ms, count) = (self.buckets_ms().collect(), self.sum_ms(), self.count());
+        Values::Buckets(Buckets { cumulative, sum_ms, count })
     }
 }
 
@@ -135,6 +147,7 @@ pub(crate) use counters;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Histogram;
 
     counters! {
         /// A table within another.
@@ -162,7 +175,7 @@ mod tests {
         let expected = [
             ("outer_open", Kind::Gauge, "", Values::One(4)),
             ("inner_sent_total", Kind::Counter, "bytes", Values::One(10)),
-            ("outer_took_ms", Kind::Histogram, "ms", Values::Buckets(Histogram::default())),
+            ("outer_took_ms", Kind::Histogram, "ms", Histogram::default().values()),
         ];
         assert_eq!(seen, expected);
     }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::histogram::BOUNDS_MS;
-use super::{Counters, Family, Kind, Values};
+use super::{Buckets, Counters, Family, Kind, Values};
 
 /// `Content-Type` of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -51,12 +50,11 @@ fn write_family(out: &mut String, family: Family, values: &Values) {
         Values::Labelled(label, cells) => {
             cells.iter().try_for_each(|(text, value)| writeln!(out, "{name}{{{label}=\"{text}\"}} {value}"))
         }
-        Values::Buckets(histogram) => {
-            for (bound, value) in BOUNDS_MS.iter().zip(histogram.cumulative()) {
-                let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {value}");
+        Values::Buckets(Buckets { cumulative, sum_ms, count }) => {
+            for (bound_ms, value) in cumulative {
+                let _ = writeln!(out, "{name}_bucket{{le=\"{bound_ms}\"}} {value}");
             }
-            let (sum, count) = (histogram.sum_ms(), histogram.count());
-            writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}")
+            writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum_ms}\n{name}_count {count}")
         }
     };
 }

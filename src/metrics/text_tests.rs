@@ -139,6 +139,13 @@ fn the_histogram_is_cumulative() {
     assert_eq!(buckets, [1.0, 3.0, 4.0, 4.0, 4.0, 5.0, 5.0, 5.0, 5.0, 6.0]);
     assert_eq!(all.series[&format!("{name}_count")], 6.0);
     assert_eq!(all.series[&format!("{name}_sum")], 6422.0);
+
+    [30, 60, 2_500, 20_000].into_iter().for_each(|us| total.shell.turn_ms.observe(us));
+    let all = rendered(&total);
+    let buckets = ["0.05", "0.1", "2.5", "10", "25", "1000", "+Inf"]
+        .map(|bound| all.series[&format!("ringroad_turn_ms_bucket{{le=\"{bound}\"}}")]);
+    assert_eq!(buckets, [1.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    assert_eq!(all.series["ringroad_turn_ms_sum"], 22.59);
 }
 
 #[test]
@@ -170,4 +177,5 @@ fn label_values_are_plain_and_all_exposed() {
     plain::<CloseReason>();
     plain::<ErrorCode>();
     plain::<crate::shard::close::ShedReason>();
+    plain::<crate::shard::close::SlowIn>();
 }

@@ -74,6 +74,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What a slow reader did not take in time: which bound it went beyond.
+    pub enum SlowIn for "queue" {
+        /// Events of its own: `limits.outbox_bytes_max`.
+        Outbox = "outbox",
+        /// Events for everyone: `limits.broadcast_log_bytes`.
+        Log = "log",
+        /// Pongs, beyond what the outbox may hold.
+        Control = "control",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::limits;
 use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::error::ErrorCode;
-use crate::wire::event::{Event, Identity, Motion, Status};
+use crate::wire::event::{Event, Identity, Status};
 use crate::wire::json::{self, Command, Decoded, EventKind, Fix, Rejected};
-use crate::wire::state::{self, State};
+use crate::wire::slim::{self, Invalid, Reported};
+use crate::wire::state::{self, Sample, State};
 use crate::wire::units;
 
 use super::close::CloseReason;
@@ -35,29 +36,78 @@ impl Shard {
         let Decoded { kind, command } = decoded;
         let Some(conn) = self.out.conns.find(id) else { return };
         let (world_id, slot) = (conn.world, conn.vehicle);
-        let mut me = None;
-        if !matches!(kind, EventKind::Register | EventKind::Heartbeat) {
-            let world = &mut self.worlds[world_id];
-            let Some(vehicle) = slot.and_then(|slot| world.vehicles.find(slot)) else {
-                self.error(now, id, ErrorCode::NotRegistered, "register first");
-                return;
-            };
-            let (key, identity) = (vehicle.key, vehicle.identity.clone());
-            if let Some(driving) = vehicle.driving_mut()
-                && let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits)
-            {
-                if let Err(retry_ms) = level.take(bucket, now.mono_ms) {
-                    self.too_fast(now, id, kind, retry_ms);
+        let me = match kind {
+            EventKind::Register | EventKind::Heartbeat => None,
+            EventKind::View | EventKind::Follow if slot.is_none() => {
+                if !self.may_watch(now, id, kind) {
                     return;
                 }
-                if self.ask_shared_bucket(now, world_id, id, (key, &identity), (kind, bucket)) {
-                    // It is read again when the answer is there.
+                None
+            }
+            _ => {
+                let Some(me) = self.vehicle_may(now, id, kind) else { return };
+                if kind.is_watch() && !self.may_watch(now, id, kind) {
                     return;
+                }
+                Some(me)
+            }
+        };
+        self.carry_out(now, world_id, id, me, Decoded { kind, command });
+    }
+
+    /// The vehicle of a connection, if there is one and its rate allows this now. If not, the connection has been told,
+    /// or the message is read again later.
+    fn vehicle_may(&mut self, now: Now, id: ConnId, kind: EventKind) -> Option<(u64, Arc<Identity>)> {
+        let conn = self.out.conns.peek(id)?;
+        let (world_id, slot) = (conn.world, conn.vehicle);
+        let world = &mut self.worlds[world_id];
+        let Some(vehicle) = slot.and_then(|slot| world.vehicles.find(slot)) else {
+            self.error(now, id, ErrorCode::NotRegistered, "register first");
+            return None;
+        };
+        let (key, identity) = (vehicle.key, vehicle.identity.clone());
+        if let Some(driving) = vehicle.driving_mut()
+            && let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits)
+        {
+            if let Err(retry_ms) = level.take(bucket, now.mono_ms) {
+                self.too_fast(now, id, kind, retry_ms);
+                return None;
+            }
+            if self.ask_shared_bucket(now, world_id, id, (key, &identity), (kind, bucket)) {
+                // It is read again when the answer is there.
+                return None;
+            }
+        }
+        Some((key, identity))
+    }
+
+    /// A binary message in `ringroad.v1`: where the vehicle is.
+    pub(super) fn state_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
+        self.keep_text(message);
+        let Some(world_id) = self.out.conns.peek(id).map(|conn| conn.world) else { return };
+        if let Some((key, _)) = self.vehicle_may(now, id, EventKind::LocationUpdate) {
+            self.report(now, world_id, id, key, message);
+        }
+    }
+
+    /// Reads where the vehicle with that key is.
+    pub(super) fn report(&mut self, now: Now, world_id: WorldId, id: ConnId, key: u64, message: &[u8]) {
+        match slim::read(message) {
+            Err(Invalid { offset, message }) => {
+                let details = format!("{{\"offset\":{offset}}}");
+                self.error_with(now, id, ErrorCode::InvalidState, message, Some(details.as_bytes()));
+            }
+            Ok(Reported { state, .. }) if state.key != key => {
+                self.error(now, id, ErrorCode::NotYours, "the key is not that of this connection's vehicle");
+            }
+            Ok(Reported { state, ts }) => {
+                let vehicles = &self.worlds[world_id].vehicles;
+                if let Some(index) = vehicles.by_key(key) {
+                    let accuracy = units::accuracy_m(state.accuracy).map(|metres| (metres * 100.0).round() as u32);
+                    self.locate(now, world_id, vehicles.slot(index), &Report { state, accuracy, ts });
                 }
             }
-            me = Some((key, identity));
         }
-        self.carry_out(now, world_id, id, me, Decoded { kind, command });
     }
 
     /// Does what a client asks, whose rate allows it. `me`: its vehicle.
@@ -83,6 +133,7 @@ impl Shard {
             Command::Message { sender, .. } | Command::Emergency { sender, .. } => Some(*sender),
             Command::Relay(relay) => relay.sender,
             Command::Register { .. } | Command::Heartbeat => None,
+            Command::View { .. } | Command::Near { .. } | Command::Follow { .. } => None,
         };
         if named.is_some_and(|named| named != own_id) {
             self.error(now, id, ErrorCode::NotYours, "this connection is registered as another vehicle");
@@ -99,18 +150,25 @@ impl Shard {
                 }
             }
             (Command::Heartbeat, _) => self.out.event(now, id, &Event::HeartbeatAck { ts: now.unix_ms }),
+            (command @ (Command::View { .. } | Command::Near { .. } | Command::Follow { .. }), _) => {
+                self.watch(now, id, command);
+            }
             (Command::Location { fix, .. }, Some((key, _))) => {
                 let vehicles = &self.worlds[world_id].vehicles;
                 if let Some(index) = vehicles.by_key(*key) {
-                    self.locate(now, world_id, vehicles.slot(index), fix);
+                    self.locate(now, world_id, vehicles.slot(index), &Report::of_fix(*key, &fix));
                 }
             }
             (Command::Message { recipient, content, .. }, Some((_, identity))) => {
                 self.out.counters.messages += 1;
                 self.message(now, id, &identity.vehicle_id, recipient, &content);
             }
-            (Command::Emergency { info, .. }, Some((_, identity))) => {
+            (Command::Emergency { info, .. }, Some((key, identity))) => {
                 let info = info.as_deref();
+                let vehicles = &mut self.worlds[world_id].vehicles;
+                if let Some(driving) = vehicles.by_key(*key).and_then(|index| vehicles.at_mut(index).driving_mut()) {
+                    driving.alerted_ms = Some(now.mono_ms);
+                }
                 self.emergency(now, world_id, &identity.vehicle_id, info, false);
             }
             (Command::Relay(relay), Some((key, _))) => self.relay(now, id, *key, kind, relay),
@@ -119,12 +177,12 @@ impl Shard {
     }
 
     /// A position report: late ones are counted, early ones wait, the rest move the vehicle.
-    fn locate(&mut self, now: Now, world_id: WorldId, slot: Slot, fix: Fix) {
+    fn locate(&mut self, now: Now, world_id: WorldId, slot: Slot, report: &Report) {
         self.out.counters.location_updates_received += 1;
         let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[world_id];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
-        let given = fix.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
+        let given = report.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
         let ts = given.unwrap_or(now.unix_ms);
         // Without a time of the sender's, a fix is as new as its arrival, even if the gateway's clock was set back.
         if let (Some(ts), Some((newest, arrived_ms))) = (given, driving.newest)
@@ -135,16 +193,16 @@ impl Shard {
             return;
         }
         driving.newest = Some((ts, now.mono_ms));
-        let report = Report { fix, ts };
+        let sample = report.sample(ts);
         match driving.processed_ms {
             Some(processed_ms) if now.mono_ms < processed_ms + coalesce_ms => {
-                if driving.waiting.replace(report).is_some() {
+                if driving.waiting.replace(sample).is_some() {
                     self.out.counters.location_updates_coalesced += 1;
                 } else {
                     self.out.timers.set(processed_ms + coalesce_ms, Timer::Coalesce(world_id, slot));
                 }
             }
-            _ => self.process(now, world_id, slot, report),
+            _ => self.process(now, world_id, slot, sample),
         }
     }
 
@@ -157,24 +215,24 @@ impl Shard {
         if driving.processed_ms.is_some_and(|processed_ms| now.mono_ms < processed_ms + coalesce_ms) {
             return;
         }
-        if let Some(report) = driving.waiting.take() {
-            self.process(now, world_id, slot, report);
+        if let Some(sample) = driving.waiting.take() {
+            self.process(now, world_id, slot, sample);
         }
     }
 
-    fn process(&mut self, now: Now, world_id: WorldId, slot: Slot, report: Report) {
+    fn process(&mut self, now: Now, world_id: WorldId, slot: Slot, mut sample: Sample) {
         let world = &mut self.worlds[world_id];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
-        let key = vehicle.key;
         let Some(driving) = vehicle.driving_mut() else { return };
         driving.processed_ms = Some(now.mono_ms);
-        let state = report.state(key);
-        let accuracy = report.fix.accuracy.map(|metres| (metres * 100.0).round() as u32);
-        world.place(slot.index, Motion::of(&state, report.ts, accuracy), now);
+        if driving.alerted_ms.is_some_and(|alerted_ms| now.mono_ms < alerted_ms + limits::EMERGENCY_SHOWN_MS) {
+            state::raise_flag(&mut sample.record, state::FLAG_EMERGENCY);
+        }
+        world.place(slot.index, sample, now);
         self.out.counters.location_updates_processed += 1;
         self.watch_around(now, world_id, slot.index);
         if self.mesh.peers() > 0 || self.bus.is_some() {
-            let note = StateNote { world: world_id, record: state::encode(&state), ts: report.ts, accuracy };
+            let note = StateNote { world: world_id, sample };
             self.tell_hosts_where(world_id, &note);
             self.mesh.state(note);
         }
@@ -182,13 +240,12 @@ impl Shard {
 
     /// A vehicle moved, says another shard.
     pub(super) fn moved_elsewhere(&mut self, now: Now, from: ShardId, note: &StateNote) {
-        let state = state::decode(&note.record);
         let world = &mut self.worlds[note.world];
-        let Some(index) = world.vehicles.by_key(state.key) else { return };
+        let Some(index) = world.vehicles.by_key(note.sample.key()) else { return };
         // Taken over meanwhile, by this shard or by a third: what its former connection said no longer counts.
         let epoch = world.vehicles.at(index).epoch;
         if epoch.shard == from && epoch.node == self.node.key {
-            world.place(index, Motion::of(&state, note.ts, note.accuracy), now);
+            world.place(index, note.sample, now);
             self.watch_around(now, note.world, index);
         }
     }
@@ -238,27 +295,34 @@ impl Shard {
     }
 }
 
-/// A position report that has been accepted.
+/// A position report as its sender gave it, in wire units. Its secMark is set from its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
-    pub fix: Fix,
-    /// The sender's timestamp, or the gateway's where that is missing or impossible.
-    pub ts: u64,
+    pub state: State,
+    /// 0.01 m.
+    pub accuracy: Option<u32>,
+    /// The sender's time, ms since the Unix epoch.
+    pub ts: Option<u64>,
 }
 
 impl Report {
-    fn state(&self, key: u64) -> State {
-        let fix = &self.fix;
-        State {
+    fn of_fix(key: u64, fix: &Fix) -> Report {
+        let state = State {
             lat_e7: units::lat_e7(fix.lat),
             lon_e7: units::lon_e7(fix.lon),
             elevation: units::elevation(fix.elevation),
             speed: units::speed(fix.speed),
             heading: units::heading(fix.heading),
-            sec_mark: units::sec_mark(self.ts),
             accuracy: units::accuracy(fix.accuracy),
             ..State::unavailable(key)
-        }
+        };
+        Report { state, accuracy: fix.accuracy.map(|metres| (metres * 100.0).round() as u32), ts: fix.ts }
+    }
+
+    /// What the gateway keeps of it, once its time is settled.
+    fn sample(&self, ts: u64) -> Sample {
+        let state = State { sec_mark: units::sec_mark(ts), ..self.state };
+        Sample { record: state::encode(&state), ts, accuracy: self.accuracy }
     }
 }
 
@@ -266,7 +330,7 @@ impl Report {
 const KNOWN_EVENTS: &str = concat!(
     r#"{"known":["register","heartbeat","location_update","send_message","emergency_alert","connect_request","#,
     r#""connect_response","call_initiate","webrtc_offer","webrtc_answer","ice_candidate","sync_disconnect","#,
-    r#""sync_end_call"]}"#
+    r#""sync_end_call","view","near","follow"]}"#
 );
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::turn::ConnId;
 use crate::wire::message::Decoder;
 
+use super::outbox::{Outbox, Stretch};
 use super::vehicles::Slot;
 use super::world::WorldId;
 
@@ -12,6 +13,8 @@ use super::world::WorldId;
 pub enum Dialect {
     /// V2V events as JSON text.
     V2vJson,
+    /// `ringroad.v1`: the same, and positions as state records.
+    Slim,
 }
 
 /// Where a connection is in its life.
@@ -41,18 +44,23 @@ pub struct Conn {
     /// Request head that has not ended; empty afterwards.
     pub head: Vec<u8>,
     /// Events and control frames not yet handed to the kernel.
-    pub outbox: Vec<u8>,
+    pub outbox: Outbox,
     pub partial: u32,
-    /// Bytes of positions at the end of the current send, and how many of them the kernel did not take. They stand in
-    /// the outbox then, but they are one flush and no queue: they do not count as waiting.
-    pub positions_sent: u32,
-    pub positions_unsent: u32,
+    /// Bytes of the current send that are a piece of the outbox; 0: it is not sent in pieces.
+    pub piece: u32,
+    /// Where the positions are in the current send. What the kernel does not take of them stands in the outbox then, but
+    /// it is one flush and no queue: it does not count as waiting.
+    pub positions_sent: Stretch,
     /// Bytes of the current send before its first frame boundary.
     pub lead: u32,
     /// Bytes of the outbox when a closing connection's time was last counted from the start.
     pub last_bytes: usize,
     /// The vehicle that it drives, once registered.
     pub vehicle: Option<Slot>,
+    /// What it watches: always in `ringroad.v1`, in JSON once it has asked.
+    pub watcher: Option<u32>,
+    /// Least time between two flushes that it has asked for.
+    pub pace_ms: u64,
     /// Position in its world's broadcast log up to which it was sent.
     pub cursor: u64,
     /// When it last said something whole.
@@ -69,10 +77,14 @@ pub struct Conn {
     pub blocked: bool,
     /// Stands in the flush queue.
     pub queued: bool,
+    /// What goes to everyone had to wait for a long outbox.
+    pub news_waited: bool,
     /// Neighbours have moved since the last flush.
     pub state_due: bool,
     /// A timer will flush its positions.
     pub paced: bool,
+    /// The last flush was full: the next one goes on at once.
+    pub flushing: bool,
     /// Shut the sending side once the outbox is out.
     pub finishing: bool,
     /// The peer sends no more.
@@ -82,7 +94,7 @@ pub struct Conn {
 impl Conn {
     /// Bytes of events that wait for the reader.
     pub fn waiting_bytes(&self) -> usize {
-        self.outbox.len() - self.positions_unsent as usize
+        self.outbox.len() - self.outbox.positions().len as usize
     }
 }
 

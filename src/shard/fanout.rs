@@ -1,5 +1,6 @@
 //! One publication to many bounded outboxes, and outboxes to one send per connection and turn.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -10,9 +11,11 @@ use crate::wire::event::Event;
 use crate::wire::frame::{self, Opcode};
 
 use super::Timer;
-use super::close::CloseReason;
+use super::close::{CloseReason, SlowIn};
 use super::conns::{Conn, Conns, Phase};
+use super::outbox::Stretch;
 use super::timers::Timers;
+use super::watch::Left;
 use super::world::{World, Worlds};
 
 /// Connections and what is on its way to them.
@@ -21,8 +24,9 @@ pub struct Fanout {
     pub conns: Conns,
     pub timers: Timers<Timer>,
     pub counters: Counters,
-    /// Connections with something to send, each once.
-    pub queue: Vec<ConnId>,
+    /// Connections with something to send, each once. Who waits longest goes first: under a crowd a turn may not end for
+    /// a long time, and inputs come in between.
+    pub queue: VecDeque<ConnId>,
     /// How many connections are blocked.
     pub blocked: usize,
     /// Emptied outboxes, kept for their allocation.
@@ -45,7 +49,7 @@ impl Fanout {
             conns: Conns::default(),
             timers: Timers::new(0),
             counters: Counters::default(),
-            queue: Vec::new(),
+            queue: VecDeque::new(),
             blocked: 0,
             spare: Vec::new(),
             arena: Vec::new(),
@@ -58,10 +62,10 @@ impl Fanout {
     }
 
     /// Puts a connection into the flush queue.
-    pub fn enqueue(queue: &mut Vec<ConnId>, id: ConnId, conn: &mut Conn) {
+    pub fn enqueue(queue: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Conn) {
         if !conn.queued {
             conn.queued = true;
-            queue.push(id);
+            queue.push_back(id);
         }
     }
 
@@ -81,12 +85,9 @@ impl Fanout {
             return;
         }
         self.counters.events_sent += 1;
-        if conn.outbox.capacity() == 0 {
-            conn.outbox = self.spare.pop().unwrap_or_default();
-        }
-        write(&mut conn.outbox);
+        write(conn.outbox.writer(|| self.spare.pop()));
         if conn.blocked && conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
-            self.slow(now, id);
+            self.slow(now, id, SlowIn::Outbox);
             return;
         }
         Self::enqueue(&mut self.queue, id, conn);
@@ -96,10 +97,10 @@ impl Fanout {
     /// same.
     pub fn control(&mut self, now: Now, id: ConnId, opcode: Opcode, payload: &[u8]) {
         let Some(conn) = self.conns.find(id) else { return };
-        frame::encode(&mut conn.outbox, opcode, payload);
+        frame::encode(conn.outbox.writer(|| self.spare.pop()), opcode, payload);
         let room = self.config.limits.outbox_bytes_max as usize + limits::CONTROL_RESERVE_BYTES;
         if conn.blocked && matches!(conn.phase, Phase::Open) && conn.waiting_bytes() > room {
-            self.slow(now, id);
+            self.slow(now, id, SlowIn::Control);
             return;
         }
         Self::enqueue(&mut self.queue, id, conn);
@@ -108,7 +109,7 @@ impl Fanout {
     /// Sends bytes that are not WebSocket frames.
     pub fn bytes(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(conn) = self.conns.find(id) else { return };
-        write(&mut conn.outbox);
+        write(conn.outbox.writer(|| self.spare.pop()));
         Self::enqueue(&mut self.queue, id, conn);
     }
 
@@ -126,10 +127,10 @@ impl Fanout {
 
     /// Closes a WebSocket connection whose reader is too slow: what waits is dropped but for the rest of a frame that
     /// the kernel has begun to take.
-    fn slow(&mut self, now: Now, id: ConnId) {
+    fn slow(&mut self, now: Now, id: ConnId, queue: SlowIn) {
         if let Some(conn) = self.conns.find(id) {
+            self.counters.slow_readers.increment(queue);
             conn.outbox.truncate(conn.partial as usize);
-            conn.positions_unsent = 0;
             self.close_frame(now, id, CloseReason::Slow);
             // Its vehicle, if any, goes with the timer below: the shard is told when it fires.
             self.timers.set(now.mono_ms, Timer::Lost(id));
@@ -143,7 +144,7 @@ impl Fanout {
             return;
         }
         if let (Phase::Open, Some(code)) = (&conn.phase, reason.code()) {
-            frame::encode_close(&mut conn.outbox, code, reason.reason());
+            frame::encode_close(conn.outbox.writer(|| self.spare.pop()), code, reason.reason());
         }
         self.finish(now, id, reason);
     }
@@ -166,7 +167,7 @@ impl Fanout {
     /// The time for closing is over, unless the reader is only slow.
     pub fn release_if_stuck(&mut self, now: Now, id: ConnId) {
         match self.conns.find(id) {
-            Some(conn) if conn.blocked && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes => {
+            Some(conn) if !conn.outbox.is_empty() && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes => {
                 conn.last_bytes = conn.outbox.len();
                 self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
             }
@@ -176,9 +177,9 @@ impl Fanout {
 
     /// Gives a connection up.
     pub fn release(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.remove(id) {
+        if let Some(mut conn) = self.conns.remove(id) {
             self.blocked -= usize::from(conn.blocked);
-            self.recycle(conn.outbox);
+            self.recycle(conn.outbox.take());
             self.released.push(id);
         }
     }
@@ -199,29 +200,27 @@ impl Fanout {
         }
         // What has to follow whatever happens: the rest of the frame that the kernel has cut.
         let send = &self.sends[conn.send_at as usize];
-        let store = match send.store {
-            Store::Arena => &self.arena[..],
-            Store::Log => worlds[conn.world].log.bytes(),
+        let taken = send.len as usize - rest.len();
+        let bytes = match send.store {
+            Store::Arena if conn.piece > 0 => conn.outbox.with_piece(conn.piece as usize),
+            Store::Arena => &self.arena[send.start as usize..][..send.len as usize],
+            Store::Log => &worlds[conn.world].log.bytes()[send.start as usize..],
         };
-        let bytes = &store[send.start as usize..][..send.len as usize];
-        let (taken, lead) = (bytes.len() - rest.len(), conn.lead as usize);
-        conn.partial = if taken < lead { lead - taken } else { cut_frame(&bytes[lead..], taken - lead) } as u32;
-        let keep = match send.store {
-            Store::Arena => rest.len(),
+        conn.partial = cut(bytes, conn.lead, taken);
+        match send.store {
+            Store::Arena if conn.piece > 0 => conn.outbox.give_back(rest.len(), conn.positions_sent.after(taken)),
+            Store::Arena => conn.outbox.put_back(rest, conn.positions_sent.after(taken)),
             // The log still holds the frames that follow the cut one: the cursor goes back instead.
             Store::Log => {
-                let whole = rest.len() - conn.partial as usize;
-                conn.cursor -= whole as u64;
-                conn.partial as usize
+                let (begun, whole) = rest.split_at(conn.partial as usize);
+                conn.cursor -= whole.len() as u64;
+                let behind = conn.outbox.positions();
+                let positions = Stretch { start: behind.start + begun.len() as u32, ..behind };
+                conn.outbox.put_back(begun, positions);
             }
-        };
-        let mut outbox = rest[..keep].to_vec();
-        outbox.extend_from_slice(&conn.outbox);
-        conn.outbox = outbox;
-        // Positions end a send, so what is left of it is positions up to their length.
-        conn.positions_unsent = conn.positions_sent.min(keep as u32);
+        }
         if matches!(conn.phase, Phase::Open) && conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
-            self.slow(now, id);
+            self.slow(now, id, SlowIn::Outbox);
         }
     }
 
@@ -243,8 +242,22 @@ impl Fanout {
         };
         let lost: Vec<ConnId> = self.conns.iter_mut().filter(|(_, conn)| lags(conn)).map(|(id, _)| id).collect();
         for id in lost {
-            self.slow(now, id);
+            self.slow(now, id, SlowIn::Log);
         }
+    }
+
+    /// Shortens a long log within a turn. What is forgotten everybody has, but for laggards beyond the bound; only when
+    /// far more than that has come since a connection was last sent anything, its turn comes too late.
+    pub fn shorten_log(&mut self, now: Now, world: &mut World) {
+        let (mut readers, mut laggards) = (world.log.head(), world.log.head());
+        for (_, conn) in self.conns.iter_mut() {
+            if matches!(conn.phase, Phase::Open) && conn.world == world.id {
+                let oldest = if conn.blocked { &mut laggards } else { &mut readers };
+                *oldest = conn.cursor.min(*oldest);
+            }
+        }
+        world.log.shorten(readers, laggards);
+        self.shed_laggards(now, world);
     }
 
     /// Queues every connection of a world that has not seen its log's head, when there is something new in it. A
@@ -283,8 +296,8 @@ impl Fanout {
                 Self::enqueue(&mut self.queue, id, conn);
             }
         }
-        while self.arena.len() < limits::TURN_BYTES_MAX {
-            let Some(id) = self.queue.pop() else { break };
+        while self.arena.len() < limits::TURN_BYTES_MAX && self.sends.len() < limits::TURN_SENDS_MAX {
+            let Some(id) = self.queue.pop_front() else { break };
             self.compose_one(now, worlds, id);
         }
     }
@@ -301,54 +314,87 @@ impl Fanout {
 
         let news = if open && conn.dialect.is_some() { world.log.since(conn.cursor) } else { Some(&[][..]) };
         let Some(news) = news else {
-            self.slow(now, id);
+            self.slow(now, id, SlowIn::Log);
             return;
         };
-        let flush_ms = self.config.vehicles.flush_ms;
-        let state = open && conn.state_due && now.mono_ms >= conn.flushed_ms + flush_ms;
+        let flush_ms = self.config.vehicles.flush_ms.max(conn.pace_ms);
+        let state = open && conn.state_due && (conn.flushing || now.mono_ms >= conn.flushed_ms + flush_ms);
         if open && conn.state_due && !state && !conn.paced {
             conn.paced = true;
             self.timers.set(conn.flushed_ms + flush_ms, Timer::Flush(id));
         }
 
-        if conn.outbox.is_empty() && !state {
+        // Who has events of its own in every piece of a turn that does not end is still told what goes to everyone.
+        let news_first = conn.news_waited && conn.greeted && conn.partial == 0 && !news.is_empty();
+        if (conn.outbox.is_empty() && !state) || news_first {
+            conn.news_waited = false;
+            if news_first {
+                self.again.push(id);
+            }
             // The common case of a broadcast: everyone's send points at the same bytes.
             if !news.is_empty() {
                 conn.send_at = self.sends.len() as u32;
                 let start = (conn.cursor - world.log.tail()) as u32;
                 self.sends.push(Send { conn: id, store: Store::Log, start, len: news.len() as u32 });
-                (conn.lead, conn.positions_sent, conn.positions_unsent) = (0, 0, 0);
+                (conn.lead, conn.piece) = (0, 0);
                 conn.cursor = world.log.head();
             }
+        } else if conn.outbox.is_long() {
+            conn.news_waited = true;
+            conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
+            conn.positions_sent = conn.outbox.positions();
+            self.arena.extend_from_slice(conn.outbox.take_piece());
+            let len = self.arena.len() - start;
+            conn.piece = len as u32;
+            conn.partial = cut(conn.outbox.with_piece(len), conn.lead, len);
+            conn.send_at = self.sends.len() as u32;
+            self.sends.push(Send { conn: id, store: Store::Arena, start: start as u32, len: len as u32 });
+            self.again.push(id);
         } else {
             // A long send is not made longer: what was copied and is not taken counts against the outbox, while
-            // broadcasts wait in the log and positions need not wait at all. They follow in the next piece.
+            // broadcasts wait in the log and positions need not wait at all. They follow in the next piece. Nor do
+            // positions follow older ones that are still there.
             let joined_bytes_max = limits::JOINED_BYTES_MAX.min(self.config.limits.outbox_bytes_max as usize / 2);
+            let behind = conn.outbox.positions();
             let crowded = !conn.outbox.is_empty() && conn.outbox.len() + news.len() > joined_bytes_max;
+            let crowded = crowded || behind.len > 0;
             let news = if crowded { &[][..] } else { news };
             let state = state && !crowded;
+            conn.news_waited = crowded;
             if crowded {
                 self.again.push(id);
             }
             // The outbox goes first: it may begin with the handshake's reply or with the rest of a frame.
             conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
-            conn.partial = 0;
-            conn.positions_unsent = 0;
-            self.arena.extend_from_slice(&conn.outbox);
+            (conn.partial, conn.piece) = (0, 0);
+            let outbox = conn.outbox.take();
+            self.arena.extend_from_slice(&outbox);
             self.arena.extend_from_slice(news);
             let events_end = self.arena.len();
             if open && !crowded {
                 conn.cursor = world.log.head();
             }
-            let outbox = std::mem::take(&mut conn.outbox);
             if state {
-                conn.state_due = false;
-                conn.flushed_ms = now.mono_ms;
-                if let Some(slot) = conn.vehicle {
-                    world.take_positions(now, slot, &mut self.arena, &mut self.counters);
+                let left = match (conn.watcher, conn.dialect, conn.vehicle) {
+                    (Some(watcher), Some(dialect), own) => {
+                        world.flush(now, watcher, (own, dialect), &mut self.arena, &mut self.counters)
+                    }
+                    (_, _, Some(slot)) => {
+                        world.take_positions(now, slot, &mut self.arena, &mut self.counters);
+                        Left::Nothing
+                    }
+                    _ => Left::Nothing,
+                };
+                (conn.state_due, conn.flushing) = (left != Left::Nothing, left == Left::Pieces);
+                if self.arena.len() > events_end {
+                    conn.flushed_ms = now.mono_ms;
+                }
+                if left != Left::Nothing {
+                    self.again.push(id);
                 }
             }
-            conn.positions_sent = (self.arena.len() - events_end) as u32;
+            conn.positions_sent =
+                if state { Stretch::of(events_end - start..self.arena.len() - start) } else { behind };
             let len = self.arena.len() - start;
             conn.send_at = self.sends.len() as u32;
             if len > 0 {
@@ -368,6 +414,12 @@ impl Fanout {
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.finishing.is_empty() && self.again.is_empty() && self.released.is_empty()
     }
+}
+
+/// Of bytes that are whole frames but for the first `lead`, `taken` have gone: how many more belong to what is cut.
+fn cut(bytes: &[u8], lead: u32, taken: usize) -> u32 {
+    let lead = lead as usize;
+    (if taken < lead { lead - taken } else { cut_frame(&bytes[lead..], taken - lead) }) as u32
 }
 
 /// How many bytes of the frame in which position `at` lies are still to come. `bytes` are whole frames.

@@ -106,8 +106,13 @@ impl Shard {
             Listing::Presence => Part::Members(self.presence_part(now), self.listed().count()),
             Listing::Metrics => {
                 self.out.counters.connections_open = self.out.conns.len() as u64;
+                self.out.counters.connections_blocked = self.out.blocked as u64;
                 let owned = self.listed().filter(|vehicle| vehicle.driving().is_some()).count();
                 self.out.counters.active_vehicles = owned as u64;
+                let watchers =
+                    || self.worlds.iter().flat_map(|world| world.watchers.iter()).map(|(_, watcher)| watcher);
+                self.out.counters.watchers = watchers().filter(|watcher| watcher.is_asking()).count() as u64;
+                self.out.counters.sights = watchers().map(|watcher| watcher.sights.len() as u64).sum();
                 if let Some(bus) = &self.bus {
                     self.out.counters.backplane.subscriptions = bus.subscriptions() as u64;
                 }

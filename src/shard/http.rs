@@ -1,5 +1,6 @@
-//! Plain HTTP on the same port: health, metrics, and who is there.
+//! Plain HTTP on the same port: health, metrics, who is there, and the live map.
 
+use crate::page;
 use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::text::{write_decimal, write_string, write_u64};
 use crate::wire::upgrade::{self, Plain};
@@ -33,6 +34,9 @@ impl Shard {
                 return;
             }
         }
+        if self.config.map.enabled && self.page(now, id, request) {
+            return;
+        }
         match request.path {
             "/health" => self.health(now, id, origin, head_only),
             "/metrics" => self.gather(now, id, Listing::Metrics, head_only, self.cors(origin)),
@@ -58,6 +62,34 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Answers with a file of the live map; false if the path is none.
+    fn page(&mut self, now: Now, id: ConnId, request: &Plain<'_>) -> bool {
+        let settings;
+        let (content_type, body) = match page::find(request.path) {
+            Some(file) => (file.content_type, file.bytes),
+            None if request.path == page::SETTINGS_PATH => {
+                settings = page::settings(&self.config);
+                ("application/json", settings.as_slice())
+            }
+            None => return false,
+        };
+        let tag = page::tag(body);
+        let status = if request.has(&tag) { 304 } else { 200 };
+        let mut headers = self.cors(request.origin);
+        headers.push(("ETag", tag));
+        // A newer gateway has a newer page: ask each time, and be told mostly that nothing has changed.
+        headers.push(("Cache-Control", "no-cache".to_owned()));
+        headers.push(("X-Content-Type-Options", "nosniff".to_owned()));
+        if content_type == page::HTML {
+            headers.push(("Content-Security-Policy", page::policy(&self.config.map.tile_url)));
+            // The page's own address may have a token in it, which no host of tiles should see.
+            headers.push(("Referrer-Policy", "strict-origin".to_owned()));
+        }
+        let head_only = request.head_only || status == 304;
+        self.send_reply(now, id, status, content_type, &headers, head_only, body);
+        true
     }
 
     fn health(&mut self, now: Now, id: ConnId, origin: Option<&str>, head_only: bool) {
@@ -186,25 +218,16 @@ fn write_vehicle(out: &mut Vec<u8>, vehicle: &Vehicle) {
     write_string(out, &identity.vehicle_id);
     out.extend_from_slice(b",\"driverName\":");
     write_string(out, &identity.driver_name);
-    out.extend_from_slice(b",\"vehicleInfo\":{");
-    let info = [("licensePlate", &identity.license_plate), ("model", &identity.model), ("color", &identity.color)];
-    let mut first = true;
-    for (name, value) in info {
-        let Some(value) = value else { continue };
-        if !std::mem::take(&mut first) {
-            out.push(b',');
-        }
-        write_string(out, name);
-        out.push(b':');
-        write_string(out, value);
-    }
-    out.extend_from_slice(b"},\"location\":");
+    out.extend_from_slice(b",\"vehicleInfo\":");
+    identity.write_info(out);
+    out.extend_from_slice(b",\"location\":");
     match &vehicle.position {
         Some(position) => {
+            let state = position.sample.state();
             out.extend_from_slice(b"{\"lat\":");
-            write_decimal(out, position.motion.lat_e7.into(), 7);
+            write_decimal(out, state.lat_e7.into(), 7);
             out.extend_from_slice(b",\"lon\":");
-            write_decimal(out, position.motion.lon_e7.into(), 7);
+            write_decimal(out, state.lon_e7.into(), 7);
             out.extend_from_slice(b",\"updatedAt\":");
             write_u64(out, position.updated_unix_ms);
             out.push(b'}');

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::geo::Square;
+use crate::geo::{Square, Squares};
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, ShardId};
 use crate::wire::event::{Identity, Status};
 use crate::wire::json::EventKind;
 
-use crate::wire::state::RECORD_BYTES;
+use crate::wire::state::Sample;
 
 use super::backplane::Remote;
 use super::close::ShedReason;
@@ -24,16 +24,11 @@ use super::radio::RadioFrame;
 use super::vehicles::{Departed, Epoch, Position, Rates};
 use super::world::WorldId;
 
-/// A vehicle's state as it travels between shards: STATE32, and beside it what JSON clients are promised unrounded.
+/// A vehicle's state as it travels between shards.
 #[derive(Clone, Debug)]
 pub struct StateNote {
     pub world: WorldId,
-    /// STATE32, `docs/PROTOCOL.md`.
-    pub record: [u8; RECORD_BYTES],
-    /// The sender's timestamp, ms since the Unix epoch: a record alone has only its minute.
-    pub ts: u64,
-    /// 0.01 m: a record ends at 12.7 m, phones do not.
-    pub accuracy: Option<u32>,
+    pub sample: Sample,
 }
 
 /// Something that happened on one shard and matters on another.
@@ -63,12 +58,20 @@ pub enum What {
     Ask { listing: Listing, number: u64 },
     /// This.
     Answer { number: u64, part: Part },
-    /// Positions of another host's vehicles, as they came.
-    BusFrame(Arc<[u8]>),
+    /// Positions of another host's vehicles, as they came, and on the channel of which square.
+    BusFrame { square: Square, frame: Arc<[u8]> },
     /// Another host wants to know who is in a square.
     AskSquare(Square),
     /// This host has asked who is in a square.
     SquareCounted(Square),
+    /// The sender does not listen to a square any more, for the whole host.
+    Forgotten(Square),
+    /// Connections of the sender watch other squares than before.
+    Watched { from: Squares, to: Squares },
+    /// Somebody should have been heard in a square that the receiver listens to.
+    MissedIn(Square),
+    /// Where a node has vehicles that connections of the receiver follow, by key.
+    Whereabouts { node: u64, found: Arc<[(u64, Square)]> },
     /// How a node is called.
     NodeNamed(Arc<str>),
     /// A node has died.
@@ -172,7 +175,7 @@ impl Mesh {
     /// A vehicle of this shard has left: what waits of its positions would be taken for those of its next registration.
     pub fn forget(&mut self, key: u64, moved: bool) {
         if moved {
-            self.states.retain(|note| note.key() != key);
+            self.states.retain(|note| note.sample.key() != key);
         }
         for peer in &mut self.peers {
             peer.kept.remove(&key);
@@ -204,7 +207,7 @@ impl Mesh {
         }
         for note in batch.states.iter() {
             // Nothing newer is kept: that ended when this batch was made, and the shell hands it back at once.
-            peer.kept.insert(note.key(), note.clone());
+            peer.kept.insert(note.sample.key(), note.clone());
         }
     }
 
@@ -219,7 +222,7 @@ impl Mesh {
         for peer in &mut self.peers {
             let states = if peer.full || !peer.kept.is_empty() {
                 for note in states.iter() {
-                    peer.kept.insert(note.key(), note.clone());
+                    peer.kept.insert(note.sample.key(), note.clone());
                 }
                 if peer.full {
                     continue;
@@ -236,17 +239,14 @@ impl Mesh {
         }
     }
 
+    /// Whether everything has been sent.
+    pub fn is_at_rest(&self) -> bool {
+        self.states.is_empty() && self.peers.iter().all(|peer| peer.notes.is_empty() && peer.kept.is_empty())
+    }
+
     /// This shard's own number.
     pub fn shard(&self) -> ShardId {
         self.shard
-    }
-}
-
-impl StateNote {
-    fn key(&self) -> u64 {
-        let mut key = [0; 8];
-        key.copy_from_slice(&self.record[..8]);
-        u64::from_le_bytes(key)
     }
 }
 
@@ -255,7 +255,7 @@ impl Note {
         match &self.what {
             What::Publish { text } => text.len(),
             What::Deliver(deliver) => deliver.text.len(),
-            What::BusFrame(frame) => frame.len(),
+            What::BusFrame { frame, .. } => frame.len(),
             _ => 0,
         }
     }
@@ -263,8 +263,12 @@ impl Note {
 
 impl Outgoing {
     fn push(&mut self, note: Note, counters: &mut Counters) {
-        // Who is where must not be lost: nothing would ever set it right. These are as many as connections come and go.
-        let is_lasting = matches!(note.what, What::Arrived { .. } | What::Gone { .. } | What::NodeNamed(_));
+        // Who is where must not be lost, nor who looks where: nothing would ever set it right. These are as many as
+        // connections come and go, or look elsewhere.
+        let is_lasting = matches!(
+            note.what,
+            What::Arrived { .. } | What::Gone { .. } | What::NodeNamed(_) | What::Watched { .. } | What::Forgotten(_)
+        );
         let bytes = self.bytes + note.text_bytes();
         if is_lasting || (self.notes.len() < limits::MESH_NOTES_MAX && bytes <= limits::MESH_NOTES_BYTES_MAX) {
             self.bytes = bytes;

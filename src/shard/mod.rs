@@ -4,7 +4,8 @@
 //! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
 //! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
-//! and `nearby` (who is near whom), `presence` and `relay`, `log` and `fanout` (to many), `mail` (to other shards),
+//! `pairs`, `nearby` and `crowd` (who is near whom), `watch` (views), `presence` and `relay`, `log`, `outbox` and
+//! `fanout` (to many), `mail` (to other shards),
 //! `backplane` (to other hosts), `http` and `gather`, `radio`.
 
 mod auth;
@@ -12,6 +13,7 @@ pub mod backplane;
 pub mod close;
 mod commands;
 mod conns;
+mod crowd;
 mod fanout;
 mod gather;
 mod http;
@@ -19,13 +21,17 @@ mod ids;
 mod log;
 mod mail;
 mod nearby;
+mod outbox;
+mod pairs;
 mod presence;
 mod radio;
 mod rate;
 mod relay;
 mod session;
+mod significant;
 mod timers;
 mod vehicles;
+mod watch;
 mod world;
 
 use std::sync::Arc;
@@ -44,7 +50,7 @@ use ids::Ids;
 use mail::{Mesh, What};
 use radio::Radio;
 use vehicles::{Epoch, Slot};
-use world::{WorldId, Worlds};
+use world::{World, WorldId, Worlds};
 
 pub use mail::Batch;
 
@@ -61,12 +67,18 @@ enum Timer {
     Lost(ConnId),
     /// The time for closing is over.
     Release(ConnId),
+    /// A watcher has more in view than it is shown at the full pace.
+    View(WorldId, ConnId),
     /// The waiting position report may be processed.
     Coalesce(WorldId, Slot),
     /// The list of neighbours has changed.
     List(WorldId, Slot),
     /// The list of neighbours of the vehicle that it drives is due in any case.
     Interval(ConnId),
+    /// A vehicle's state that was much like the last is told now.
+    Show(WorldId, Slot),
+    /// A vehicle in a crowd may choose anew whom it sees.
+    Crowd(WorldId, Slot),
     /// A `connect_request` (requester, target) has waited long enough.
     Request(WorldId, u64, u64),
     /// A vehicle's departure is old news.
@@ -103,6 +115,8 @@ pub struct Shard {
     stopping: bool,
     /// The inputs since the last turn have been settled, and the mesh has its batches.
     settled: bool,
+    /// When (`mono_ms`) that was.
+    settled_ms: u64,
 }
 
 impl Shard {
@@ -137,6 +151,7 @@ impl Shard {
             released_last: Vec::new(),
             stopping: false,
             settled: false,
+            settled_ms: 0,
             config,
         }
     }
@@ -151,6 +166,7 @@ impl Shard {
                     Fanout::enqueue(&mut self.out.queue, id, conn);
                 }
             }
+            Timer::View(world, id) => self.worlds[world].views.push_back(id),
             Timer::Lost(id) => self.lost(now, id),
             Timer::Release(id) => self.out.release_if_stuck(now, id),
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
@@ -165,6 +181,8 @@ impl Shard {
                     self.worlds[world].list_periodically(now, id, slot, &mut self.out);
                 }
             }
+            Timer::Show(world, slot) => self.worlds[world].show(now, slot),
+            Timer::Crowd(world, slot) => self.worlds[world].choose_again(now, slot),
             Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
             Timer::Departed(world, key, epoch) => {
                 let departed = &mut self.worlds[world].departed;
@@ -191,8 +209,9 @@ impl Shard {
             world.settle(now, &mut self.out, &mut self.ids);
             self.out.enqueue_readers(world);
         }
+        self.settle_watched(now);
         self.mesh.send(&mut self.mail, &mut self.out.counters);
-        self.settled = true;
+        (self.settled, self.settled_ms) = (true, now.mono_ms);
     }
 
     fn turn_done(&mut self) {
@@ -208,7 +227,6 @@ impl Shard {
             if world.log.trim(laggards) {
                 self.out.shed_laggards(now, world);
             }
-            world.rendered.trim(true);
         }
     }
 
@@ -221,8 +239,14 @@ impl Shard {
                 let slot = world.vehicles.slot(index);
                 let conn = self.out.conns.find(driving.conn).expect("an owned vehicle has its connection");
                 assert_eq!(conn.vehicle, Some(slot), "a connection and its vehicle know each other");
+                assert_eq!(driving.watcher, conn.watcher, "and its watcher");
+            }
+            for (index, watcher) in world.watchers.iter() {
+                let conn = self.out.conns.find(watcher.conn).expect("a watcher has its connection");
+                assert_eq!(conn.watcher, Some(index), "a connection and its watcher know each other");
             }
         }
+        self.check_watched();
         let blocked = self.out.conns.iter_mut().filter(|(_, conn)| conn.blocked).count();
         assert_eq!(blocked, self.out.blocked, "blocked connections are counted");
     }
@@ -246,9 +270,13 @@ impl Shard {
                 What::Radio(frame) => self.radio_send(frame),
                 What::Ask { listing, number } => self.asked(now, from, listing, number),
                 What::Answer { number, part } => self.answered(now, number, part),
-                What::BusFrame(frame) => self.states_heard(now, &frame),
+                What::BusFrame { square, frame } => self.frame_passed_on(now, square, &frame),
                 What::AskSquare(square) => self.square_asked(now, square),
                 What::SquareCounted(square) => self.square_counted(now, square),
+                What::Forgotten(square) => self.square_forgotten(square),
+                What::Watched { from, to } => self.watched(now, from, to),
+                What::MissedIn(square) => self.ask_square(now, square),
+                What::Whereabouts { node, found } => self.whereabouts(now, node, &found),
                 What::NodeNamed(id) => self.node_named(id),
                 What::NodeDead { node } => self.forget_node(node),
                 What::RepeatAlerts { node, from, since } => self.repeat_alerts(now, &node, from, since),
@@ -290,8 +318,15 @@ impl Core for Shard {
 
     fn poll_turn(&mut self, now: Now) -> Option<Turn<'_, Batch>> {
         self.turn_done();
-        if !self.settled {
+        // A turn may last for longer than a moment: what is due by now belongs to it.
+        if !self.settled || now.mono_ms > self.settled_ms {
             self.settle(now);
+        }
+        for world in self.worlds.iter_mut() {
+            world.rendered.trim(true);
+            if world.log.is_long() {
+                self.out.shorten_log(now, world);
+            }
         }
         self.radio.sending.clear();
         std::mem::swap(&mut self.radio.sending, &mut self.radio.line);
@@ -330,7 +365,9 @@ impl Core for Shard {
 
     fn next_deadline(&self) -> Option<u64> {
         let backplane = self.bus.as_ref().and_then(|bus| bus.next_deadline(self.config.redis.position_tick_ms));
-        self.out.timers.next_event_ms().into_iter().chain(backplane).min()
+        // What was more than the work of one turn is due at once; the shell looks at its sockets first.
+        let unsettled = self.worlds.iter().any(World::is_behind).then_some(0);
+        self.out.timers.next_event_ms().into_iter().chain(backplane).chain(unsettled).min()
     }
 
     fn counters(&mut self) -> &mut Counters {

@@ -12,6 +12,7 @@ use crate::wire::state;
 
 use super::backplane::presence::Left;
 use super::close::CloseReason;
+use super::conns::Dialect;
 use super::mail::{Note, What};
 use super::vehicles::{Departed, Driving, Epoch, Owner, Position, Rates, Slot};
 use super::world::WorldId;
@@ -22,6 +23,7 @@ impl Shard {
     pub(super) fn register(&mut self, now: Now, id: ConnId, vehicle_id: &str, driver_name: &str, info: Info<'_>) {
         let Some(conn) = self.out.conns.find(id) else { return };
         let (world_id, bound) = (conn.world, conn.vehicle);
+        let (watcher, slim) = (conn.watcher, conn.dialect == Some(Dialect::Slim));
         let key = state::key(vehicle_id);
         let world = &mut self.worlds[world_id];
         if let Some(slot) = bound {
@@ -60,20 +62,24 @@ impl Shard {
         };
         // Neither a takeover nor a new connection fills the buckets.
         let mut driving = Box::new(Driving::new(id));
+        (driving.watcher, driving.slim) = (watcher, slim);
         driving.rates = departed.map(|departed| departed.rates).unwrap_or_default();
         let (index, replaced) = match known {
             None => (world.vehicles.insert(key, identity.clone(), epoch, Owner::Here(driving)), None),
             Some(index) => {
                 let vehicle = world.vehicles.at_mut(index);
                 let replaced = vehicle.driving().map(|former| {
-                    driving.rates = former.rates;
+                    (driving.rates, driving.alerted_ms) = (former.rates, former.alerted_ms);
                     former.conn
                 });
+                // Of what its former connection was told the new one knows nothing.
+                vehicle.near.iter_mut().for_each(|near| (near.told, near.named) = (false, false));
                 vehicle.identity = identity.clone();
                 vehicle.rendered.1 = 0;
                 vehicle.epoch = epoch;
                 vehicle.owner = Owner::Here(driving);
                 (vehicle.heard_at, vehicle.unconfirmed_ms) = (0, None);
+                world.rename(index);
                 (index, replaced)
             }
         };
@@ -85,13 +91,24 @@ impl Shard {
             if let Some(conn) = self.out.conns.find(old) {
                 conn.vehicle = None;
             }
+            self.unwatch(old);
             self.out.close_frame(now, old, CloseReason::Replaced);
         }
         self.out.counters.registrations += 1;
         self.out.counters.presence_updates += 1;
         self.out.event(now, id, &Event::Registered { vehicle_id });
         let world = &mut self.worlds[world_id];
+        if replaced.is_none() {
+            world.see_anew(now, index, &mut self.out, &mut self.ids);
+        }
         world.tell_neighbours_again(now, index, &mut self.out, &mut self.ids);
+        if let Some(watcher) = watcher {
+            world.look_away(watcher, index, &mut self.out);
+            if slim && !world.watchers.at(watcher).is_asking() {
+                world.show_neighbours(index, watcher, &mut self.out);
+            }
+            world.recentre(now, index, watcher, &mut self.out);
+        }
         if self.config.vehicles.nearby_list_ms > 0 {
             self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
         }
@@ -100,13 +117,15 @@ impl Shard {
         let what = What::Arrived { key, identity, epoch, position };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
         self.watch_around(now, world_id, index);
+        self.look_after(now, key);
         self.tell_hosts_of(now, world_id, index);
         // Taken over from another host, it is still where it was; that host waits to hear it from this one.
         self.tell_hosts_where_again(world_id, index);
     }
 
-    /// A connection is no longer its vehicle's: the vehicle leaves.
+    /// A connection is going: it watches no more, and its vehicle leaves.
     pub(super) fn depart(&mut self, now: Now, id: ConnId, status: Status) {
+        self.unwatch(id);
         let Some(conn) = self.out.conns.find(id) else { return };
         let (Some(slot), world_id) = (conn.vehicle.take(), conn.world) else { return };
         let last_seen = now.unix_ms - (now.mono_ms - conn.heard_ms).min(now.unix_ms);
@@ -137,6 +156,7 @@ impl Shard {
             world.index.remove(slot.index, position.place);
         }
         self.watch_no_more(now, vehicle.squares);
+        self.look_after(now, vehicle.key);
         self.announce(world_id, &vehicle.identity.vehicle_id, status, last_seen);
     }
 
@@ -179,7 +199,9 @@ impl Shard {
                     vehicle.heard_at = 0;
                 }
                 vehicle.epoch = epoch;
-                if let Owner::Here(driving) = std::mem::replace(&mut vehicle.owner, Owner::There) {
+                let owner = std::mem::replace(&mut vehicle.owner, Owner::There);
+                world.rename(index);
+                if let Owner::Here(driving) = owner {
                     if let Some(bus) = &mut self.bus {
                         bus.forget_position(key);
                     }
@@ -187,6 +209,7 @@ impl Shard {
                     if let Some(conn) = self.out.conns.find(driving.conn) {
                         conn.vehicle = None;
                     }
+                    self.unwatch(driving.conn);
                     self.out.close_frame(now, driving.conn, CloseReason::Replaced);
                     // Another host has the buckets that it shares in Redis; the others it fills anew.
                     if epoch.node == self.node.key {
@@ -201,7 +224,7 @@ impl Shard {
         // it here went with that connection.
         let world = &mut self.worlds[world_id];
         if let (Some(position), None) = (position, world.vehicles.at(index).position) {
-            world.place(index, position.motion, now);
+            world.place(index, position.sample, now);
         }
         let vehicle = self.worlds[world_id].vehicles.at_mut(index);
         // That host may have said where it is before it could say that it has registered again.
@@ -214,6 +237,7 @@ impl Shard {
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
         }
         self.watch_around(now, world_id, index);
+        self.look_after(now, key);
         self.announce(world_id, &vehicle_id, Status::Online, now.unix_ms);
         self.place_early(now, world_id, index);
     }
@@ -227,9 +251,12 @@ impl Shard {
             return;
         }
         vehicle.unconfirmed_ms = None;
+        let key = vehicle.key;
         // While Redis is away nobody is heard of. When it is back, the square is asked for again.
         if self.bus.as_ref().is_some_and(|bus| bus.is_up()) {
-            world.lose(now, slot.index, &mut self.out, &mut self.ids);
+            self.lose(now, slot.index);
+        } else {
+            self.look_after(now, key);
         }
     }
 
@@ -249,6 +276,7 @@ impl Shard {
         // An older registration of a vehicle that has been taken over since says nothing about it.
         if world.vehicles.at(index).epoch == departed.epoch {
             let slot = world.vehicles.slot(index);
+            self.keep_early(now, world_id, index, last_seen);
             self.remove_vehicle(now, world_id, slot, status, last_seen);
         }
     }

@@ -25,6 +25,14 @@ impl Level {
         Ok(())
     }
 
+    /// Takes tokens whether they are there or not: what they were for has been done.
+    pub fn spend(&mut self, bucket: Bucket, tokens: u64, now_ms: u64) {
+        if bucket.burst > 0 && tokens > 0 {
+            let token_us = bucket.per_ms * 1_000 / u64::from(bucket.burst);
+            self.full_at_us = self.full_at_us.max(now_ms * 1_000) + tokens * token_us;
+        }
+    }
+
     /// Puts back a token that was taken and not used.
     pub fn give_back(&mut self, bucket: Bucket) {
         if bucket.burst > 0 {
@@ -62,6 +70,17 @@ mod tests {
         }
         assert_eq!((level.take(bucket, 10_000), level.take(bucket, 10_000)), (Ok(()), Ok(())));
         assert_eq!(level.take(bucket, 10_000), Err(500));
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_bucket_is_waited_for() {
+        let bucket = Bucket { burst: 5, per_ms: 1_000 };
+        let mut level = Level::default();
+        level.spend(bucket, 0, 10_000);
+        assert_eq!(level.take(bucket, 10_000), Ok(()));
+        level.spend(bucket, 6, 10_000);
+        assert_eq!(level.take(bucket, 10_000), Err(600));
+        assert_eq!(level.take(bucket, 10_600), Ok(()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::wire::error::ErrorCode;
 use crate::wire::event::{Event, Status};
 use crate::wire::frame::{Opcode, Role};
 use crate::wire::message::{Message, ProtocolError};
+use crate::wire::slim;
 use crate::wire::upgrade::{self, Request};
 
 use super::close::CloseReason;
@@ -45,7 +46,7 @@ impl Shard {
 
     /// Everything that came so far of a request head.
     fn request(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
-        let used = match upgrade::parse(bytes) {
+        let (used, dialect) = match upgrade::parse(bytes) {
             Ok(None) => {
                 if let Some(conn) = self.out.conns.find(id) {
                     conn.head = bytes.to_vec();
@@ -71,15 +72,18 @@ impl Shard {
                     self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
                     return;
                 }
-                self.out.bytes(id, |out| upgrade::accept(out, &request, None));
-                used
+                let slim = request.offers(slim::SUBPROTOCOL);
+                self.out.bytes(id, |out| upgrade::accept(out, &request, slim.then_some(slim::SUBPROTOCOL)));
+                (used, if slim { Dialect::Slim } else { Dialect::V2vJson })
             }
         };
         let Some(conn) = self.out.conns.find(id) else { return };
         conn.phase = Phase::Open;
         self.out.counters.upgrades += 1;
-        conn.dialect = Some(Dialect::V2vJson);
-        conn.cursor = self.worlds[conn.world].log.head();
+        conn.dialect = Some(dialect);
+        let world = &mut self.worlds[conn.world];
+        conn.cursor = world.log.head();
+        conn.watcher = (dialect == Dialect::Slim).then(|| world.watchers.add(id));
         conn.heard_ms = now.mono_ms;
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
@@ -129,13 +133,14 @@ impl Shard {
         conn.heard_ms = now.mono_ms;
         let dialect = conn.dialect;
         match message {
+            Message::Binary(report) if dialect == Some(Dialect::Slim) => {
+                self.out.counters.messages_in += 1;
+                self.state_message(now, id, report);
+            }
+            // Existing servers read JSON from binary messages too, so clients may send it that way.
             Message::Text(text) | Message::Binary(text) => {
                 self.out.counters.messages_in += 1;
-                match dialect {
-                    // Existing servers read JSON from binary messages too, so clients may send it that way.
-                    Some(Dialect::V2vJson) => self.v2v_message(now, id, text),
-                    None => unreachable!("a dialect is settled before the first message"),
-                }
+                self.v2v_message(now, id, text);
             }
             // RFC 6455, section 5.5.3: "A Pong frame sent in response to a Ping frame must have identical 'Application
             // data' as found in the message body of the Ping frame being replied to."

@@ -9,12 +9,14 @@ use rustc_hash::FxHashMap;
 
 use crate::geo::{Place, Squares};
 use crate::turn::{ConnId, ShardId};
-use crate::wire::event::{Identity, Motion};
+use crate::wire::event::Identity;
 use crate::wire::json::EventKind;
-use crate::wire::state;
+use crate::wire::state::{self, Sample};
 
-use super::commands::Report;
+use super::pairs::Near;
 use super::rate::Level;
+use super::significant::Shown;
+use super::watch::Seen;
 
 /// Position of a vehicle in its world's table, with a generation against stale timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,7 +68,7 @@ pub struct Driving {
     /// When the last update was processed; updates closer than `coalesce_ms` wait.
     pub processed_ms: Option<u64>,
     /// The newest update that waits.
-    pub waiting: Option<Report>,
+    pub waiting: Option<Sample>,
     /// The newest timestamp of an accepted fix, and when that fix arrived.
     pub newest: Option<(u64, u64)>,
     /// When the last `nearby_vehicles` list was sent.
@@ -76,6 +78,12 @@ pub struct Driving {
     pub rates: Rates,
     /// The other hosts have been told of this registration.
     pub announced: bool,
+    /// The watcher of its connection, if that has one.
+    pub watcher: Option<u32>,
+    /// Its connection speaks `ringroad.v1`.
+    pub slim: bool,
+    /// When it last raised an alert.
+    pub alerted_ms: Option<u64>,
 }
 
 impl Driving {
@@ -89,6 +97,9 @@ impl Driving {
             list_pending: false,
             rates: Rates::default(),
             announced: false,
+            watcher: None,
+            slim: false,
+            alerted_ms: None,
         }
     }
 }
@@ -122,6 +133,7 @@ impl Rates {
     ) -> Option<(&mut Level, crate::config::Bucket)> {
         Some(match kind {
             EventKind::Register | EventKind::Heartbeat => return None,
+            EventKind::View | EventKind::Near | EventKind::Follow => return None,
             EventKind::LocationUpdate => (&mut self.location_update, limits.location_update),
             EventKind::SendMessage => (&mut self.send_message, limits.send_message),
             EventKind::EmergencyAlert => (&mut self.emergency_alert, limits.emergency_alert),
@@ -137,22 +149,11 @@ impl Rates {
     }
 }
 
-/// One end of a pair of neighbours.
-#[derive(Clone, Copy, Debug)]
-pub struct Near {
-    /// Table index of the other vehicle.
-    pub peer: u32,
-    /// Position of the other end in the peer's list.
-    pub back: u32,
-    /// The peer has moved within the radius since the last flush to this vehicle's connection.
-    pub due: bool,
-}
-
 /// A vehicle's latest position.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
     pub place: Place,
-    pub motion: Motion,
+    pub sample: Sample,
     /// When the update arrived at its owner or, over the mesh, here.
     pub updated_ms: u64,
     /// Unix time of the same.
@@ -168,11 +169,26 @@ pub struct Vehicle {
     pub epoch: Epoch,
     pub owner: Owner,
     pub position: Option<Position>,
-    /// Neighbours: pairs of which at least one end is owned here.
+    /// Its pairs with vehicles around: those that it sees, and those that see it.
     pub near: Vec<Near>,
+    /// How many it sees: its neighbours. None if it is not owned here.
+    pub seeing: u32,
+    /// There are more around it than it may see. It looks around only once per `crowd_ms`, and of another shard's
+    /// vehicle that is all this says.
+    pub crowded: bool,
+    /// Has moved since it looked around.
+    pub strayed: bool,
+    /// Is to look around although it has not moved.
+    pub choosing: bool,
+    /// Not before this (`mono_ms`) does it choose anew whom it sees.
+    pub choose_at_ms: u64,
+    /// Who watches it.
+    pub seen: Vec<Seen>,
+    /// What was told last, with `significant_changes`.
+    pub shown: Option<Box<Shown>>,
     /// Its position event in the render log: where, and how long. Length 0: not rendered.
     pub rendered: (u64, u32),
-    /// Has moved in this turn and is to be settled.
+    /// Has moved and is to be settled.
     pub moved: bool,
     /// The squares that this host listens to because of it. None of another host's vehicle.
     pub squares: Squares,
@@ -188,6 +204,11 @@ impl Vehicle {
             Owner::Here(driving) => Some(driving),
             Owner::There => None,
         }
+    }
+
+    /// Whether it takes in whoever comes within its radius, at once.
+    pub fn is_open(&self) -> bool {
+        self.driving().is_some() && !self.crowded
     }
 
     pub fn driving_mut(&mut self) -> Option<&mut Driving> {
@@ -260,6 +281,13 @@ impl Vehicles {
             owner,
             position: None,
             near: Vec::new(),
+            seeing: 0,
+            crowded: false,
+            strayed: false,
+            choosing: false,
+            choose_at_ms: 0,
+            seen: Vec::new(),
+            shown: None,
             rendered: (0, 0),
             moved: false,
             squares: Squares::NONE,
@@ -278,7 +306,7 @@ impl Vehicles {
     /// Takes a vehicle out. Its pairs must be gone.
     pub fn remove(&mut self, index: u32) -> Vehicle {
         let vehicle = self.slots[index as usize].take().expect("an index in use");
-        debug_assert!(vehicle.near.is_empty());
+        debug_assert!(vehicle.near.is_empty() && vehicle.seen.is_empty());
         self.by_key.remove(&vehicle.key);
         self.free.push(index);
         vehicle
@@ -286,27 +314,5 @@ impl Vehicles {
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Vehicle)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
-    }
-
-    /// Makes two vehicles neighbours.
-    pub fn pair(&mut self, a: u32, b: u32) {
-        let (a_at, b_at) = (self.at(a).near.len() as u32, self.at(b).near.len() as u32);
-        self.at_mut(a).near.push(Near { peer: b, back: b_at, due: false });
-        self.at_mut(b).near.push(Near { peer: a, back: a_at, due: false });
-    }
-
-    /// Ends the pair at position `at` of `index`'s list, on both sides. The last pair moves to that position.
-    pub fn unpair(&mut self, index: u32, at: u32) {
-        let Near { peer, back, .. } = self.at(index).near[at as usize];
-        self.remove_end(peer, back);
-        self.remove_end(index, at);
-    }
-
-    fn remove_end(&mut self, index: u32, at: u32) {
-        let near = &mut self.at_mut(index).near;
-        near.swap_remove(at as usize);
-        if let Some(&Near { peer, back, .. }) = near.get(at as usize) {
-            self.at_mut(peer).near[back as usize].back = at;
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What one tenant can see: its vehicles, where they are, and what is told to all of them.
 
+use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
@@ -7,10 +8,14 @@ use rustc_hash::FxHashMap;
 
 use crate::config::Config;
 use crate::geo::{CellIndex, Hysteresis};
+use crate::turn::ConnId;
+use crate::wire::state::RECORD_BYTES;
 
+use super::crowd::{Candidate, Ranked};
 use super::log::ByteLog;
 use super::relay::Pending;
 use super::vehicles::{Departed, Vehicles};
+use super::watch::Watchers;
 
 /// A world of this process. Without tenants there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct World {
     pub config: Arc<Config>,
     pub vehicles: Vehicles,
     pub index: CellIndex,
+    /// What connections watch.
+    pub watchers: Watchers,
     pub hysteresis: Hysteresis,
     /// What goes to every connection.
     pub log: ByteLog,
@@ -29,8 +36,14 @@ pub struct World {
     pub announced: u64,
     /// Position events, rendered once per update whoever is to get them.
     pub rendered: ByteLog,
-    /// Vehicles that moved in this turn.
-    pub moved: Vec<u32>,
+    /// Vehicles that moved, the first one first.
+    pub moved: VecDeque<u32>,
+    /// Vehicles that are to choose anew whom they see, likewise.
+    pub choosing: VecDeque<u32>,
+    /// Connections that watch and are to choose anew whom they see, likewise.
+    pub views: VecDeque<ConnId>,
+    /// What this turn has looked at so far, in units of [`SETTLE_WORK_MAX`](crate::limits::SETTLE_WORK_MAX).
+    pub work: usize,
     /// `connect_request`s without an answer, by (requester, target).
     pub pending: FxHashMap<(u64, u64), Pending>,
     /// Which registration of a vehicle ended lately. News of an older one may still be on its way, and the next one
@@ -45,10 +58,44 @@ pub struct World {
 /// Lists that a turn fills and empties.
 #[derive(Default)]
 pub struct Scratch {
-    pub entering: Vec<(u32, f64)>,
-    /// `marks[i] == stamp`: vehicle `i` is already a neighbour of the one being settled.
+    pub around: Vec<Candidate>,
+    pub ranked: Vec<Ranked>,
+    /// `marks[i] == stamp`: vehicle `i` has a pair with the one being settled already.
     pub marks: Vec<u32>,
     pub stamp: u32,
+    /// Vehicles that may belong into a view.
+    pub vehicles: Vec<u32>,
+    /// Watchers that may want to see a vehicle.
+    pub watchers: Vec<u32>,
+    /// Records of the flush that is being written.
+    pub records: Vec<[u8; RECORD_BYTES]>,
+}
+
+impl Scratch {
+    /// Marks these vehicles and no others.
+    pub fn mark_all(&mut self, vehicles: impl Iterator<Item = u32>) {
+        self.stamp = self.stamp.wrapping_add(1);
+        for vehicle in vehicles {
+            let vehicle = vehicle as usize;
+            if self.marks.len() <= vehicle {
+                self.marks.resize(vehicle + 1, self.stamp.wrapping_sub(1));
+            }
+            self.marks[vehicle] = self.stamp;
+        }
+    }
+
+    /// Whether a vehicle is marked.
+    pub fn is_marked(&self, vehicle: u32) -> bool {
+        self.marks.get(vehicle as usize) == Some(&self.stamp)
+    }
+}
+
+impl Scratch {
+    /// A stamp that no mark has yet.
+    pub fn next_stamp(&mut self) -> u32 {
+        self.stamp = self.stamp.wrapping_add(1);
+        self.stamp
+    }
 }
 
 /// The worlds of one shard, by their ids.
@@ -89,12 +136,16 @@ impl World {
         World {
             id,
             vehicles: Vehicles::default(),
+            watchers: Watchers::default(),
             index: CellIndex::new(config.vehicles.nearby_radius_m),
             hysteresis: Hysteresis::new(config.vehicles.nearby_radius_m, config.vehicles.nearby_exit_factor),
             log: ByteLog::new(config.limits.broadcast_log_bytes as usize),
             announced: 0,
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
-            moved: Vec::new(),
+            moved: VecDeque::new(),
+            choosing: VecDeque::new(),
+            views: VecDeque::new(),
+            work: 0,
             pending: FxHashMap::default(),
             departed: FxHashMap::default(),
             registrations: 0,
@@ -103,19 +154,25 @@ impl World {
         }
     }
 
-    /// Every pair stands in both lists, pointing at its other end, with a vehicle of this shard in it.
+    /// Every pair stands in both lists, pointing at its other end, and one of the two sees the other.
     pub fn check_invariants(&self) {
+        let most = self.config.vehicles.neighbours_max;
         for (index, vehicle) in self.vehicles.iter() {
             assert_eq!(self.vehicles.by_key(vehicle.key), Some(index));
+            assert_eq!(vehicle.near.iter().filter(|near| near.sees).count(), vehicle.seeing as usize);
+            assert!(vehicle.seeing <= most, "a vehicle sees too many");
+            assert!(vehicle.driving().is_some() || vehicle.seeing == 0, "another shard's vehicle sees somebody here");
             for (at, near) in vehicle.near.iter().enumerate() {
                 let peer = self.vehicles.at(near.peer);
                 let other = peer.near[near.back as usize];
                 assert_eq!((other.peer, other.back as usize), (index, at), "a pair points at its other end");
-                assert!(vehicle.driving().is_some() || peer.driving().is_some(), "a pair of strangers");
+                assert!(near.sees || other.sees, "a pair of strangers");
+                assert!(near.sees || !near.due, "news of a vehicle that it does not see");
                 assert!(vehicle.position.is_some() && peer.position.is_some(), "a neighbour without a place");
             }
         }
         let placed = self.vehicles.iter().filter(|(_, vehicle)| vehicle.position.is_some()).count();
         assert_eq!(self.index.len(), placed, "the index holds every vehicle that has a place");
+        self.check_sights();
     }
 }

@@ -12,6 +12,21 @@ pub struct ClientId(pub usize);
 pub const HANDSHAKE: &str = "GET /v2v HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
+/// The handshake of a client that offers a subprotocol.
+pub fn handshake_with(protocol: &str) -> String {
+    let (lines, _) = HANDSHAKE.split_at(HANDSHAKE.len() - 2);
+    format!("{lines}Sec-WebSocket-Protocol: {protocol}\r\n\r\n")
+}
+
+/// A message that a client has received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// An event.
+    Text(String),
+    /// A state frame.
+    Binary(Vec<u8>),
+}
+
 /// What a client has seen.
 #[derive(Default)]
 pub(super) struct Client {
@@ -22,7 +37,7 @@ pub(super) struct Client {
     pub(super) head: Vec<u8>,
     upgraded: bool,
     decoder: Decoder,
-    pub(super) messages: Vec<String>,
+    pub(super) heard: Vec<Heard>,
     pub(super) closed: Option<(Option<u16>, String)>,
     /// How many more bytes it will take; `None`: any number.
     pub(super) window: Option<usize>,
@@ -67,9 +82,10 @@ impl Client {
             at += used;
             match message {
                 None => break,
-                Some(Message::Text(text) | Message::Binary(text)) => {
-                    self.messages.push(String::from_utf8(text.to_vec()).expect("events are UTF-8"));
+                Some(Message::Text(text)) => {
+                    self.heard.push(Heard::Text(String::from_utf8(text.to_vec()).expect("events are UTF-8")));
                 }
+                Some(Message::Binary(bytes)) => self.heard.push(Heard::Binary(bytes.to_vec())),
                 Some(Message::Ping(_)) => self.pings += 1,
                 Some(Message::Pong(_)) => self.pongs += 1,
                 Some(Message::Close { code, reason }) => self.closed = Some((code, reason.to_owned())),

@@ -145,24 +145,28 @@ impl Host {
         }
     }
 
-    /// Gives each shard its mail and a turn. Whether there is more to do.
+    /// Gives each shard its mail and a turn. Whether there is more to do at this time.
     pub(super) fn take_turns(&mut self, now: Now, around: &mut Surroundings<'_>) -> bool {
         let now = self.time(now);
-        let mut mailed = false;
+        let mut more = false;
         for at in 0..self.shards.len() {
             while let Some((from, mail)) = self.inboxes[at].pop_front() {
                 self.shards[at].handle(now, Input::Mail { from, mail });
             }
-            mailed |= self.take_turn(now, at, around);
+            more |= self.take_turn(now, at, around);
         }
-        mailed || !self.inboxes.iter().all(VecDeque::is_empty)
+        // A shard that had too much for one turn is due at once.
+        more |= self.next_deadline() == Some(0);
+        more || !self.inboxes.iter().all(VecDeque::is_empty)
     }
 
-    /// Runs one shard's turn to its end. Whether it sent mail.
+    /// Runs one shard's turn, to its end if it has one soon enough. Whether there is more to do: it sent mail, or has not
+    /// come to its end.
     fn take_turn(&mut self, now: Now, at: usize, around: &mut Surroundings<'_>) -> bool {
         let wire = WireId { host: self.at, run: self.run, shard: at, link: LinkId(0) };
         let mut mailed = false;
-        loop {
+        let turns_max = if around.faults.round_turns_max == 0 { usize::MAX } else { around.faults.round_turns_max };
+        for _ in 0..turns_max {
             let Some(turn) = self.shards[at].poll_turn(now) else { return mailed };
             let client_of = |conn: ConnId| self.indexes[at][conn.index as usize].0;
             let mut blocked = Vec::new();
@@ -204,6 +208,14 @@ impl Host {
                 self.shards[at].counters().shell.mail_refused += 1;
                 self.shards[at].handle(now, Input::MailRefused { to, mail });
             }
+        }
+        true
+    }
+
+    /// Checks what must hold between its shards, unless something is still on its way from one to another.
+    pub(super) fn check_agreement(&self) {
+        if self.shards.iter().all(Shard::is_at_rest) && self.inboxes.iter().all(VecDeque::is_empty) {
+            Shard::check_agreement(&self.shards);
         }
     }
 

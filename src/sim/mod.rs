@@ -21,7 +21,7 @@ use client::Client;
 use host::{Deed, Host, Surroundings};
 use network::Network;
 
-pub use client::{ClientId, HANDSHAKE};
+pub use client::{ClientId, HANDSHAKE, Heard, handshake_with};
 pub use network::Health;
 pub use redis::Redis;
 
@@ -34,7 +34,12 @@ pub struct Faults {
     pub split: usize,
     /// Likewise those between hosts and Redis.
     pub link_split: usize,
+    /// Turns that a shard carries out before others have theirs and its mail comes; 0: any number.
+    pub round_turns_max: usize,
 }
+
+/// Rounds in which every shard has a turn, at one time. Far more than anything has needed.
+const ROUNDS_MAX: usize = 1_000_000;
 
 /// Hosts of some shards each, their clients, and the Redis that the hosts share if they are told of one.
 pub struct World {
@@ -186,6 +191,11 @@ impl World {
         self.network.set_latency(host, ms);
     }
 
+    /// How much longer what Redis says takes to one shard of a host.
+    pub fn set_lag(&mut self, host: usize, shard: usize, ms: u64) {
+        self.network.set_lag(host, shard, ms);
+    }
+
     /// Nothing gets from a host to Redis or back until the way is open again.
     pub fn cut(&mut self, host: usize, is_cut: bool) {
         self.network.cut(host, is_cut);
@@ -222,6 +232,18 @@ impl World {
         client
     }
 
+    /// Opens a WebSocket connection to a shard, and offers a subprotocol.
+    pub fn connect_with(&mut self, shard: usize, protocol: &str) -> ClientId {
+        self.connect_at_with(0, shard, protocol)
+    }
+
+    /// Opens a WebSocket connection to a shard of a host, and offers a subprotocol.
+    pub fn connect_at_with(&mut self, host: usize, shard: usize, protocol: &str) -> ClientId {
+        let client = self.open_at(host, shard);
+        self.send_bytes(client, client::handshake_with(protocol).as_bytes());
+        client
+    }
+
     /// A client does something, if it still has a connection.
     fn does(&mut self, client: ClientId, deed: Deed) {
         let Client { host, shard, conn: Some(conn), .. } = self.clients[client.0] else { return };
@@ -236,8 +258,23 @@ impl World {
 
     /// Sends a text message; what it causes happens in the same turn as what is said next.
     pub fn say(&mut self, client: ClientId, text: &str) {
+        self.say_frame(client, Opcode::Text, text.as_bytes());
+    }
+
+    /// Sends a binary message and lets the world come to rest.
+    pub fn send_binary(&mut self, client: ClientId, message: &[u8]) {
+        self.say_binary(client, message);
+        self.settle();
+    }
+
+    /// Sends a binary message; what it causes happens in the same turn as what is said next.
+    pub fn say_binary(&mut self, client: ClientId, message: &[u8]) {
+        self.say_frame(client, Opcode::Binary, message);
+    }
+
+    fn say_frame(&mut self, client: ClientId, opcode: Opcode, payload: &[u8]) {
         let mut bytes = Vec::new();
-        encode_masked(&mut bytes, Opcode::Text, [1, 2, 3, 4], text.as_bytes());
+        encode_masked(&mut bytes, opcode, [1, 2, 3, 4], payload);
         self.hand_over(client, &bytes);
     }
 
@@ -259,8 +296,13 @@ impl World {
 
     /// The client closes its socket, or its machine is gone.
     pub fn hang_up(&mut self, client: ClientId, how: Ended) {
-        self.does(client, Deed::Ended(how));
+        self.break_off(client, how);
         self.settle();
+    }
+
+    /// The same; what it causes happens in the same turn as what is done next.
+    pub fn break_off(&mut self, client: ClientId, how: Ended) {
+        self.does(client, Deed::Ended(how));
     }
 
     /// From now on the client takes `bytes` more and then none.
@@ -277,9 +319,14 @@ impl World {
 
     /// The client reads again.
     pub fn resume(&mut self, client: ClientId) {
+        self.wake(client);
+        self.settle();
+    }
+
+    /// The client reads again; what that causes happens in the same turn as what comes next.
+    pub fn wake(&mut self, client: ClientId) {
         self.clients[client.0].window = None;
         self.does(client, Deed::Writable);
-        self.settle();
     }
 
     /// Bytes arrive from the radio modem of the first host.
@@ -305,32 +352,22 @@ impl World {
         }
     }
 
+    /// Lets time pass, and nothing happen.
+    pub fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_ms += ms;
+    }
+
     /// Runs turns until nobody has anything left to do at this time.
     pub fn settle(&mut self) {
-        self.network.split = self.faults.link_split;
-        loop {
-            let mut rested = true;
-            for host in self.hosts.iter_mut().filter(|host| host.is_awake()) {
-                let mut around = Surroundings {
-                    clients: &mut self.clients,
-                    network: &mut self.network,
-                    faults: self.faults,
-                    radio: &mut self.radio,
-                    sends: &mut self.sends,
-                };
-                rested &= !host.take_turns(self.now, &mut around);
-            }
-            let hosts = &self.hosts;
-            for (from, tidings) in self.network.arrivals(self.now, |host| hosts[host].is_asleep) {
-                rested = false;
-                self.hosts[from.host].link_brings(self.now, from, tidings);
-            }
-            if rested {
-                break;
-            }
+        let mut rounds = 0;
+        while self.round() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "the world does not come to rest");
         }
         if cfg!(debug_assertions) {
             for host in self.hosts.iter_mut().filter(|host| !host.is_asleep) {
+                host.check_agreement();
                 for shard in &mut host.shards {
                     shard.check_invariants();
                     // A worker would wake again at once, for nothing.
@@ -341,11 +378,46 @@ impl World {
         }
     }
 
+    /// Gives every shard its turns once, all of them or [`Faults::round_turns_max`]. Whether there is more to do.
+    pub fn round(&mut self) -> bool {
+        self.network.split = self.faults.link_split;
+        let mut rested = true;
+        for host in self.hosts.iter_mut().filter(|host| host.is_awake()) {
+            let mut around = Surroundings {
+                clients: &mut self.clients,
+                network: &mut self.network,
+                faults: self.faults,
+                radio: &mut self.radio,
+                sends: &mut self.sends,
+            };
+            rested &= !host.take_turns(self.now, &mut around);
+        }
+        let hosts = &self.hosts;
+        for (from, tidings) in self.network.arrivals(self.now, |host| hosts[host].is_asleep) {
+            rested = false;
+            self.hosts[from.host].link_brings(self.now, from, tidings);
+        }
+        !rested
+    }
+
     // ---- What clients have seen.
 
-    /// The messages that a client has received since the last call.
+    /// The text messages that a client has received since the last call. Binary ones stay for [`World::take_heard`].
     pub fn take(&mut self, client: ClientId) -> Vec<String> {
-        std::mem::take(&mut self.clients[client.0].messages)
+        let mut texts = Vec::new();
+        self.clients[client.0].heard.retain_mut(|one| match one {
+            Heard::Text(text) => {
+                texts.push(std::mem::take(text));
+                false
+            }
+            Heard::Binary(_) => true,
+        });
+        texts
+    }
+
+    /// The messages that a client has received since the last call, of both kinds.
+    pub fn take_heard(&mut self, client: ClientId) -> Vec<Heard> {
+        std::mem::take(&mut self.clients[client.0].heard)
     }
 
     /// Code and reason with which a client's connection was closed.

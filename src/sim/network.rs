@@ -66,12 +66,18 @@ pub(super) struct Network {
     /// Bytes arrive in pieces of at most this many; 0: as they were sent.
     pub(super) split: usize,
     ways: BTreeMap<usize, Way>,
+    /// How much longer what Redis says takes to one shard of a host.
+    lags_ms: BTreeMap<(usize, usize), u64>,
     wires: BTreeMap<WireId, Wire>,
 }
 
 impl Network {
     pub(super) fn set_latency(&mut self, host: usize, latency_ms: u64) {
         self.ways.entry(host).or_default().latency_ms = latency_ms;
+    }
+
+    pub(super) fn set_lag(&mut self, host: usize, shard: usize, lag_ms: u64) {
+        self.lags_ms.insert((host, shard), lag_ms);
     }
 
     pub(super) fn cut(&mut self, host: usize, is_cut: bool) {
@@ -240,8 +246,9 @@ impl Network {
                 continue;
             };
             if !wire.is_closed {
-                let due_ms = now.mono_ms + self.ways.get(&id.host).map_or(0, |way| way.latency_ms);
-                wire.to_host.push_back((due_ms, Tidings::Bytes(bytes)));
+                let latency_ms = self.ways.get(&id.host).map_or(0, |way| way.latency_ms);
+                let lag_ms = self.lags_ms.get(&(id.host, id.shard)).copied().unwrap_or_default();
+                wire.to_host.push_back((now.mono_ms + latency_ms + lag_ms, Tidings::Bytes(bytes)));
             }
         }
     }

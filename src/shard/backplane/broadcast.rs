@@ -120,7 +120,8 @@ impl Shard {
         let direct = channel == bus.names.to_me.as_bytes();
         let payload_bytes_max = self.config.redis.payload_bytes_max as usize;
         let message_bytes_max = self.config.limits.message_bytes_max as usize + limits::ENVELOPE_BYTES_MAX;
-        if payload.len() > if direct { message_bytes_max.max(payload_bytes_max) } else { payload_bytes_max } {
+        let to_me_bytes_max = message_bytes_max.max(payload_bytes_max).max(limits::WHERE_BYTES_MAX);
+        if payload.len() > if direct { to_me_bytes_max } else { payload_bytes_max } {
             self.out.counters.backplane.dropped.increment(Dropped::TooLarge);
             return;
         }
@@ -175,6 +176,8 @@ impl Shard {
             (Kind::Again { of, from, since }, _) => self.repeat_wanted(now, id, of, from, since),
             (Kind::Resent { to }, _) => self.repeated(stream, to),
             (Kind::Doubt { vehicle_id, connected_ms }, _) => self.doubted(now, vehicle_id, connected_ms),
+            (Kind::Where { vehicle_ids }, _) => self.where_asked(now, id, worker, &vehicle_ids),
+            (Kind::There { to, squares }, _) => self.where_answered(now, id, to, &squares),
             (Kind::Delivered { to, number }, _) => self.direct_answered(now, to, number, true),
             (Kind::Offline { to, number }, _) => self.direct_answered(now, to, number, false),
             (Kind::Event | Kind::Alert { .. } | Kind::Presence { .. } | Kind::Direct { .. }, None) => {

@@ -7,6 +7,7 @@ use crate::turn::{ConnId, Now};
 use crate::wire::event::Identity;
 use crate::wire::json::{self, EventKind};
 use crate::wire::resp::Reply;
+use crate::wire::state;
 
 use super::super::Shard;
 use super::super::world::WorldId;
@@ -108,6 +109,11 @@ impl Shard {
     /// Carries out a command that has waited. Its connection may have gone: what was for others still happens.
     fn let_go(&mut self, now: Now, held: Held) {
         let Held { world, conn, key, identity, mut text, .. } = held;
+        // A state message begins with its version, 1; no JSON text does.
+        if text.first() == Some(&state::VERSION) {
+            self.report(now, world, conn, key, &text);
+            return;
+        }
         let mut parser = self.parser.take().unwrap_or_default();
         json::decode(&mut parser, &mut text, now.unix_ms, |decoded| {
             if let Ok(decoded) = decoded {

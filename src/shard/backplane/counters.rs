@@ -78,6 +78,10 @@ counters! {
         kept_for_retry: u64 = gauge "ringroad_backplane_kept_for_retry", "", "Alerts that wait to be published.";
         squares: u64 = gauge "ringroad_backplane_squares", "",
             "Squares whose positions this host listens to, counted once per worker.";
+        whereabouts_asked: u64 = counter "ringroad_backplane_whereabouts_asked_total", "",
+            "Followed vehicles whose hosts were asked where they are, each time.";
+        whereabouts_unknown: u64 = gauge "ringroad_backplane_whereabouts_unknown", "",
+            "Followed vehicles of other hosts that have not been found yet.";
         subscriptions: u64 = gauge "ringroad_backplane_subscriptions", "", "Channels that this host listens to.";
         states_out: u64 = counter "ringroad_backplane_states_out_total", "", "Positions published to other hosts.";
         states_in: u64 = counter "ringroad_backplane_states_in_total", "", "Positions of other hosts received.";

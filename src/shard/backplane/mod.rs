@@ -3,7 +3,8 @@
 //! In reading order: `client` and what it is made of (a Redis client without sockets), `broadcast` (to everyone on every
 //! host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice), `presence` (who is where), `restore` and
 //! `nodes` (what the presence hash says, and who has died), `direct` (to one vehicle on another host), `squares` with
-//! `interest`, `positions` and `streams` (positions), `buckets` (rates that all hosts share).
+//! `interest`, `positions` and `streams` (positions), `watched` with `follows` (what connections watch), `buckets` (rates
+//! that all hosts share).
 //!
 //! Nothing here is on the way of local traffic: what is local has happened before Redis hears of it.
 
@@ -13,6 +14,7 @@ mod buckets;
 pub mod client;
 pub mod counters;
 mod direct;
+mod follows;
 mod heard;
 mod held;
 mod interest;
@@ -24,6 +26,7 @@ pub mod scripts;
 mod seen;
 mod squares;
 mod streams;
+mod watched;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,6 +45,7 @@ use super::world::WorldId;
 use alerts::AlertLog;
 use client::{Client, News, Outcome, Spread};
 use counters::Dropped;
+use follows::Follows;
 use held::{HeldCommands, Pending};
 use interest::Interest;
 use positions::Positions;
@@ -145,6 +149,7 @@ pub struct Backplane {
     /// Not before this (`mono_ms`) is an alert that Redis has refused published again.
     alerts_at_ms: u64,
     interest: Interest,
+    follows: Follows,
     positions: Positions,
     streams: Streams,
     walk: Walk,
@@ -196,7 +201,8 @@ impl Backplane {
             ready: false,
             alerts: AlertLog::new(config.redis.retry_events_max as usize),
             alerts_at_ms: 0,
-            interest: Interest::default(),
+            interest: Interest::new(shard.0, workers),
+            follows: Follows::default(),
             positions: Positions::default(),
             streams: Streams::default(),
             walk: Walk::default(),
@@ -232,6 +238,11 @@ impl Backplane {
     /// Whether everything has been said, or the time for it is over.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether other nodes can be asked where their vehicles are.
+    fn can_ask_where(&self) -> bool {
+        self.ready && self.leaving_by.is_none() && self.client.in_flight_bytes() <= limits::REWRITE_BYTES_MAX
     }
 
     /// The shell has come back: what the last turn lent has been carried out.
@@ -274,6 +285,7 @@ impl Backplane {
             self.held.next_deadline(),
             self.directs.next_deadline(),
             self.interest.next_deadline(),
+            self.follows.next_deadline().filter(|_| self.can_ask_where()),
         ];
         let others = [self.client.next_deadline(), beat, positions, alerts, steward, self.leaving_by];
         waiting.into_iter().chain(others).flatten().min()
@@ -323,6 +335,7 @@ impl Shard {
         counters.kept_for_retry = bus.alerts.kept_for_retry() as u64;
         counters.up = bus.ready.into();
         counters.squares = bus.interest.len() as u64;
+        counters.whereabouts_unknown = bus.follows.asking() as u64;
         let heard = bus.steward.as_ref().map_or(0, |steward| steward.heard.untracked() + steward.nodes.refused());
         counters.untracked = heard + bus.streams.unfollowed() + bus.positions.counts().asks_refused;
     }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::geo::Square;
 use crate::limits;
-use crate::wire::bus::BusState;
+use crate::wire::state::Sample;
 
 /// Counts of what did not go out as it came; they only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Positions {
     /// The newest of each vehicle, by its key, and where it lies.
-    waiting: FxHashMap<u64, (BusState, Square)>,
+    waiting: FxHashMap<u64, (Sample, Square)>,
     /// The square in which each vehicle was published last.
     published: FxHashMap<u64, Square>,
     /// Number of the last frame in each square. Kept for good: a number that began again would be taken for an old one.
@@ -46,7 +46,7 @@ pub struct Positions {
 
 impl Positions {
     /// A vehicle has moved, or someone asked where it is.
-    pub fn moved(&mut self, state: BusState, square: Square) {
+    pub fn moved(&mut self, state: Sample, square: Square) {
         if self.waiting.insert(state.key(), (state, square)).is_some() {
             self.counts.conflated += 1;
         }
@@ -105,12 +105,12 @@ impl Positions {
 
     /// What waits, if something does and `tick_ms` have passed since the last time: squares in order, each in pieces of
     /// at most [`limits::BUS_RECORDS_MAX`] states. Each piece is one frame and needs [`Positions::next_sequence`].
-    pub fn take(&mut self, now_ms: u64, tick_ms: u64) -> Option<impl Iterator<Item = (Square, Vec<BusState>)> + use<>> {
+    pub fn take(&mut self, now_ms: u64, tick_ms: u64) -> Option<impl Iterator<Item = (Square, Vec<Sample>)> + use<>> {
         if self.waiting.is_empty() || self.taken_ms.is_some_and(|taken_ms| now_ms < taken_ms + tick_ms) {
             return None;
         }
         self.taken_ms = Some(now_ms);
-        let mut squares: BTreeMap<Square, Vec<BusState>> = BTreeMap::new();
+        let mut squares: BTreeMap<Square, Vec<Sample>> = BTreeMap::new();
         for (key, (state, square)) in self.waiting.drain() {
             squares.entry(square).or_default().push(state);
             if let Some(old) = self.published.insert(key, square)
@@ -158,7 +158,7 @@ impl Positions {
 }
 
 /// States in frames' worth.
-fn pieces(mut states: Vec<BusState>) -> impl Iterator<Item = Vec<BusState>> {
+fn pieces(mut states: Vec<Sample>) -> impl Iterator<Item = Vec<Sample>> {
     std::iter::from_fn(move || {
         let rest = states.split_off(states.len().min(limits::BUS_RECORDS_MAX));
         Some(std::mem::replace(&mut states, rest)).filter(|piece| !piece.is_empty())

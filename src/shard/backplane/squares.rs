@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::geo::{Place, Square, Squares};
 use crate::limits;
 use crate::turn::Now;
-use crate::wire::bus::{self, BusError, BusState, Header};
-use crate::wire::event::Motion;
-use crate::wire::state;
+use crate::wire::bus::{self, BusError, Header};
+use crate::wire::state::Sample;
 
 use super::super::mail::{Note, StateNote, What};
 use super::super::world::WorldId;
@@ -24,7 +22,7 @@ use super::{Ask, Backplane, WORLD};
 /// Where a vehicle is, says a node that this shard does not know it from.
 pub struct Early {
     node: u64,
-    motion: Motion,
+    sample: Sample,
     /// When that node published it, by its own clock.
     at: u64,
     pub heard_ms: u64,
@@ -59,10 +57,9 @@ impl Walk {
         self.forgotten.clear();
     }
 
-    /// Neither question nor answer gets through.
+    /// Nobody can be answered.
     pub fn link_lost(&mut self) {
         self.asked.clear();
-        self.counted.clear();
     }
 }
 
@@ -79,11 +76,6 @@ impl Backplane {
     /// A vehicle is no longer this shard's: nothing more is published of it.
     pub fn forget_position(&mut self, key: u64) {
         self.positions.forget(key);
-    }
-
-    /// Which worker of this host listens to a square.
-    fn listener_of(&self, square: Square) -> u16 {
-        (xxh3_64(&square.name()) % u64::from(self.workers)) as u16
     }
 }
 
@@ -120,23 +112,27 @@ impl Shard {
     pub(super) fn settle_squares(&mut self, now: Now) {
         let Some(bus) = &mut self.bus else { return };
         for change in bus.interest.due(now.mono_ms) {
-            let Some(bus) = &mut self.bus else { return };
-            let (Change::Want(square) | Change::Forget(square)) = change;
-            let mine = bus.listener_of(square) == self.mesh.shard().0;
-            let channel = bus.channel_of(square);
             match change {
-                Change::Want(_) if mine => bus.client.subscribe(now, Spread::Sharded, &channel),
-                Change::Want(_) => {}
-                Change::Forget(_) => {
-                    if mine {
-                        bus.client.unsubscribe(now, Spread::Sharded, &channel);
-                        bus.streams.forget(square);
-                    }
-                    bus.walk.forgotten.insert(square);
+                Change::Want(square) => bus.client.subscribe(now, Spread::Sharded, &bus.channel_of(square)),
+                Change::Leave(square) => {
+                    bus.client.unsubscribe(now, Spread::Sharded, &bus.channel_of(square));
+                    bus.streams.forget(square);
+                    let note = Note { world: WORLD, what: What::Forgotten(square) };
+                    self.mesh.tell_all(note, &mut self.out.counters);
                 }
+                Change::Forget(square) => drop(bus.walk.forgotten.insert(square)),
             }
         }
         self.walk_squares(now);
+    }
+
+    /// The shard that listens to a square does so no more.
+    pub(in super::super) fn square_forgotten(&mut self, square: Square) {
+        if let Some(bus) = &mut self.bus
+            && bus.interest.forgotten(square)
+        {
+            bus.walk.forgotten.insert(square);
+        }
     }
 
     /// Looks at every vehicle once for all squares in which something is to be done, and not too often: a fleet that
@@ -157,7 +153,7 @@ impl Shard {
             let square = Square::of(position.place);
             if vehicle.epoch.node == self.node.key {
                 if vehicle.driving().is_some() && bus.walk.asked.contains(&square) {
-                    bus.positions.moved(bus_state(vehicle.key, &position.motion), square);
+                    bus.positions.moved(position.sample, square);
                 }
             } else if bus.walk.forgotten.contains(&square) {
                 // What is known of it grows old from now on.
@@ -172,13 +168,24 @@ impl Shard {
         }
         bus.walk.clear();
         for index in lost {
-            world.lose(now, index, &mut self.out, &mut self.ids);
+            self.lose(now, index);
         }
         for index in doubtful {
+            let world = &mut self.worlds[WORLD];
             world.vehicles.at_mut(index).unconfirmed_ms = Some(now.mono_ms);
             let timer = Timer::Unconfirmed(WORLD, world.vehicles.slot(index), now.mono_ms);
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
+            let key = world.vehicles.at(index).key;
+            self.look_after(now, key);
         }
+    }
+
+    /// Nothing more will be heard of where a vehicle of another host is.
+    pub(in super::super) fn lose(&mut self, now: Now, index: u32) {
+        let world = &mut self.worlds[WORLD];
+        world.lose(now, index, &mut self.out, &mut self.ids);
+        let key = world.vehicles.at(index).key;
+        self.look_after(now, key);
     }
 
     /// A vehicle of this shard has moved.
@@ -187,9 +194,8 @@ impl Shard {
             && bus.ready
             && world == WORLD
         {
-            let state = BusState { record: note.record, ts: note.ts, accuracy: note.accuracy };
-            let record = state::decode(&note.record);
-            bus.positions.moved(state, Square::of(Place::from_e7(record.lat_e7, record.lon_e7)));
+            let state = note.sample.state();
+            bus.positions.moved(note.sample, Square::of(Place::from_e7(state.lat_e7, state.lon_e7)));
         }
     }
 
@@ -231,12 +237,12 @@ impl Shard {
             && bus.ready
             && world == WORLD
         {
-            bus.positions.moved(bus_state(vehicle.key, &position.motion), Square::of(position.place));
+            bus.positions.moved(position.sample, Square::of(position.place));
         }
     }
 
     /// Asks the other hosts for everything in a square.
-    pub(super) fn ask_square(&mut self, now: Now, square: Square) {
+    pub(in super::super) fn ask_square(&mut self, now: Now, square: Square) {
         let Some(bus) = &mut self.bus else { return };
         if !bus.ready {
             return;
@@ -263,7 +269,8 @@ impl Shard {
 
     /// This host has asked who is in a square.
     pub(in super::super) fn square_counted(&mut self, now: Now, square: Square) {
-        if let Some(bus) = self.bus.as_mut().filter(|bus| bus.ready) {
+        // It may be another shard of this host whose link is back already.
+        if let Some(bus) = &mut self.bus {
             bus.walk.counted.entry(square).or_insert(now.mono_ms);
         }
     }
@@ -293,7 +300,8 @@ impl Shard {
         if header.node == self.node.key {
             return;
         }
-        let Some(bus) = &mut self.bus else { return };
+        // What was on its way when the square was forgotten would never be forgotten again.
+        let Some(bus) = self.bus.as_mut().filter(|bus| bus.interest.wants(square)) else { return };
         let counters = &mut self.out.counters.backplane;
         counters.consumed += 1;
         counters.lag_ms.observe(now.unix_ms.saturating_sub(header.at));
@@ -314,22 +322,29 @@ impl Shard {
             }
         }
         let frame: Arc<[u8]> = payload.into();
-        let note = Note { world: WORLD, what: What::BusFrame(frame.clone()) };
+        let note = Note { world: WORLD, what: What::BusFrame { square, frame: frame.clone() } };
         self.mesh.tell_all(note, &mut self.out.counters);
         self.states_heard(now, &frame);
     }
 
+    /// A bus frame on a channel that another shard listens to.
+    pub(in super::super) fn frame_passed_on(&mut self, now: Now, square: Square, frame: &[u8]) {
+        if let Some(bus) = &mut self.bus {
+            bus.interest.heard(square, now.mono_ms);
+        }
+        self.states_heard(now, frame);
+    }
+
     /// The positions in a bus frame, which has been checked.
-    pub(in super::super) fn states_heard(&mut self, now: Now, frame: &[u8]) {
+    fn states_heard(&mut self, now: Now, frame: &[u8]) {
         let Ok((header, states)) = bus::decode(frame) else { return };
         let (mut known, mut unknown) = (0, 0);
-        for bus_state in states {
-            let state = state::decode(&bus_state.record);
+        for sample in states {
+            let state = sample.state();
             if state.position_e7().is_none() {
                 unknown += 1;
                 continue;
             }
-            let motion = Motion::of(&state, bus_state.ts, bus_state.accuracy);
             let world = &mut self.worlds[WORLD];
             let found = world.vehicles.by_key(state.key);
             let Some(index) = found.filter(|index| world.vehicles.at(*index).epoch.node == header.node) else {
@@ -341,7 +356,7 @@ impl Shard {
                     && (bus.early.len() < limits::EARLY_MAX || bus.early.contains_key(&state.key))
                 {
                     let (node, at, heard_ms) = (header.node, header.at, now.mono_ms);
-                    bus.early.insert(state.key, Early { node, motion, at, heard_ms });
+                    bus.early.insert(state.key, Early { node, sample, at, heard_ms });
                 }
                 continue;
             };
@@ -351,14 +366,23 @@ impl Shard {
                 bus.early.remove(&state.key);
             }
             let vehicle = world.vehicles.at_mut(index);
-            vehicle.heard_at = header.at;
-            if let Some(position) = vehicle.position.as_mut().filter(|position| position.motion == motion) {
-                // Said again because somebody has asked: it is still there.
-                position.updated_ms = now.mono_ms;
-                vehicle.unconfirmed_ms = None;
+            let updated_ms = vehicle.position.as_ref().map(|position| position.updated_ms);
+            if header.at < vehicle.heard_at
+                && updated_ms.is_some_and(|updated_ms| now.mono_ms < updated_ms + limits::CROSSED_MS)
+            {
+                // It has gone on to another square, and that was heard first.
                 continue;
             }
-            self.place_elsewhere(now, index, motion);
+            vehicle.heard_at = header.at;
+            if let Some(position) = vehicle.position.as_mut().filter(|position| position.sample == sample) {
+                // Said again because somebody has asked: it is still there.
+                position.updated_ms = now.mono_ms;
+                if vehicle.unconfirmed_ms.take().is_some() {
+                    self.look_after(now, state.key);
+                }
+                continue;
+            }
+            self.place_elsewhere(now, index, sample);
         }
         // Each worker looks at every frame; the steward counts.
         if let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) {
@@ -373,13 +397,33 @@ impl Shard {
     }
 
     /// A vehicle of another host is here.
-    fn place_elsewhere(&mut self, now: Now, index: u32, motion: Motion) {
-        self.worlds[WORLD].place(index, motion, now);
-        let wanted = Square::of(Place::from_e7(motion.lat_e7, motion.lon_e7));
+    fn place_elsewhere(&mut self, now: Now, index: u32, sample: Sample) {
+        self.worlds[WORLD].place(index, sample, now);
+        self.look_after(now, sample.key());
+        let state = sample.state();
+        let wanted = Square::of(Place::from_e7(state.lat_e7, state.lon_e7));
         if self.bus.as_ref().is_some_and(|bus| !bus.interest.wants(wanted)) {
             // It has left for where this host does not listen: nobody here is near it any more, and nothing more will
             // be heard of it.
-            self.worlds[WORLD].lose(now, index, &mut self.out, &mut self.ids);
+            self.lose(now, index);
+        }
+    }
+
+    /// A vehicle has left another host. What was published of it since it was last heard there may be of its next
+    /// registration, which is told over another link.
+    pub(in super::super) fn keep_early(&mut self, now: Now, world: WorldId, index: u32, last_seen: u64) {
+        let vehicle = self.worlds[world].vehicles.at(index);
+        if world == WORLD
+            && vehicle.epoch.node != self.node.key
+            && vehicle.heard_at > last_seen
+            && let Some(position) = &vehicle.position
+            && let Some(bus) = &mut self.bus
+            && bus.early.len() < limits::EARLY_MAX
+        {
+            // Only its time can tell.
+            let heard_ms = now.mono_ms.saturating_sub(limits::EARLY_UNDATED_MS);
+            let (node, at) = (vehicle.epoch.node, vehicle.heard_at);
+            bus.early.insert(vehicle.key, Early { node, sample: position.sample, at, heard_ms });
         }
     }
 
@@ -396,7 +440,7 @@ impl Shard {
             let is_just_heard = now.mono_ms < early.heard_ms + limits::EARLY_UNDATED_MS;
             if early.at >= epoch.connected_ms || is_just_heard {
                 self.worlds[world].vehicles.at_mut(index).heard_at = early.at;
-                self.place_elsewhere(now, index, early.motion);
+                self.place_elsewhere(now, index, early.sample);
             }
         }
     }
@@ -423,8 +467,4 @@ impl Shard {
             bus.node_names.remove(&node);
         }
     }
-}
-
-fn bus_state(key: u64, motion: &Motion) -> BusState {
-    BusState { record: state::encode(&motion.state(key)), ts: motion.ts, accuracy: motion.accuracy }
 }

@@ -14,8 +14,8 @@ fn square(number: usize) -> Square {
 }
 
 /// A state that is told from others of its vehicle by its time.
-fn state_of(key: u64, ts: u64) -> BusState {
-    BusState { record: state::encode(&State::unavailable(key)), ts, accuracy: None }
+fn state_of(key: u64, ts: u64) -> Sample {
+    Sample { record: state::encode(&State::unavailable(key)), ts, accuracy: None }
 }
 
 /// Vehicle and time of what goes to each square, in order.

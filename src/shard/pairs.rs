@@ -1,0 +1,74 @@
+//! Pairs: which vehicles know of each other, and which of the two sees the other.
+//!
+//! A pair is one structure with an end in each vehicle's list, and the ends point at each other. It stands as long as at
+//! least one of its vehicles *sees* the other, that is, has it as a neighbour. Mostly both do. In a crowd a vehicle sees
+//! only the nearest, and one that nobody sees may see many; a vehicle of another shard sees nobody here at all.
+
+use super::vehicles::Vehicles;
+
+/// One end of a pair, in the list of one of its vehicles.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    /// Table index of the other vehicle.
+    pub peer: u32,
+    /// Position of the other end in the peer's list.
+    pub back: u32,
+    /// This vehicle has the peer as a neighbour. Only one that is owned here has any.
+    pub sees: bool,
+    /// The peer has moved within the radius since the last flush to this vehicle's connection.
+    pub due: bool,
+    /// The connection has been sent a state of the peer.
+    pub told: bool,
+    /// The connection surely knows who the peer is.
+    pub named: bool,
+}
+
+impl Vehicles {
+    /// Makes a pair of two vehicles of which neither sees the other yet. Answers the position of its end in `b`'s list.
+    pub fn pair(&mut self, a: u32, b: u32) -> u32 {
+        let (a_at, b_at) = (self.at(a).near.len() as u32, self.at(b).near.len() as u32);
+        let end = Near { peer: b, back: b_at, sees: false, due: false, told: false, named: false };
+        self.at_mut(a).near.push(end);
+        self.at_mut(b).near.push(Near { peer: a, back: a_at, ..end });
+        b_at
+    }
+
+    /// A vehicle begins to see the one at position `at` of its list.
+    pub fn see(&mut self, index: u32, at: u32) {
+        let vehicle = self.at_mut(index);
+        let near = &mut vehicle.near[at as usize];
+        vehicle.seeing += u32::from(!near.sees);
+        near.sees = true;
+    }
+
+    /// A vehicle ceases to see the one at position `at` of its list. If that one does not see it either, the pair ends,
+    /// and the last pair moves to that position. Whether it did.
+    pub fn unsee(&mut self, index: u32, at: u32) -> bool {
+        let vehicle = self.at_mut(index);
+        let near = &mut vehicle.near[at as usize];
+        vehicle.seeing -= u32::from(near.sees);
+        *near = Near { sees: false, due: false, told: false, named: false, ..*near };
+        let Near { peer, back, .. } = *near;
+        let ends = !self.at(peer).near[back as usize].sees;
+        if ends {
+            self.unpair(index, at);
+        }
+        ends
+    }
+
+    /// Ends the pair at position `at` of `index`'s list, on both sides. The last pair moves to that position.
+    pub fn unpair(&mut self, index: u32, at: u32) {
+        let Near { peer, back, .. } = self.at(index).near[at as usize];
+        self.remove_end(peer, back);
+        self.remove_end(index, at);
+    }
+
+    fn remove_end(&mut self, index: u32, at: u32) {
+        let vehicle = self.at_mut(index);
+        let removed = vehicle.near.swap_remove(at as usize);
+        vehicle.seeing -= u32::from(removed.sees);
+        if let Some(&Near { peer, back, .. }) = vehicle.near.get(at as usize) {
+            self.at_mut(peer).near[back as usize].back = at;
+        }
+    }
+}
