@@ -18,6 +18,11 @@ impl Clock {
     pub(crate) fn now(&self) -> Now {
         Now { mono_ms: self.origin.elapsed().as_millis() as u64, unix_ms: unix_ms() }
     }
+
+    /// Microseconds since the shell started: how long the worker's own work takes.
+    pub(crate) fn micros(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
+    }
 }
 
 /// The wall clock, ms since the Unix epoch.

@@ -1,6 +1,6 @@
 //! What only the shell can count.
 
-use crate::metrics::counters;
+use crate::metrics::{FineHistogram, counters};
 
 counters! {
     /// Counters of one worker's shell. They only grow; the pump copies them into the core's
@@ -44,6 +44,13 @@ counters! {
             "Times a link was not read because the worker had not handled what had been read.";
         pumps: u64 = counter "ringroad_pumps_total", "", "Runs of the pump: wake-ups of this worker.";
         turns: u64 = counter "ringroad_turns_total", "", "Turns of the core carried out.";
+        turn_ms: FineHistogram = histogram "ringroad_turn_ms", "ms",
+            "Time of one turn: from asking the core for it until it was carried out.";
+        round_ms: FineHistogram = histogram "ringroad_round_ms", "ms",
+            "Time of one round: what has come is handed to the core, and its turns are carried out. Meanwhile nobody is \
+             accepted and nothing is received.";
+        rounds_cut: u64 = counter "ringroad_rounds_cut_total", "",
+            "Rounds that ended, because their time was over, before the core had nothing more to do.";
         budgets_spent: u64 = counter "ringroad_budgets_spent_total", "",
             "Runs of the pump that ended with work left over.";
     }

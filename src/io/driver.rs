@@ -1,9 +1,10 @@
 //! The pump: what one worker does, again and again.
 //!
 //! Wait for the eventfd or the next deadline. Then, in rounds: take the mail and what links have brought, enter the data
-//! ring, hand the completions to the core, carry out its turns. When nothing is left, or the budget is spent, monoio gets its turn; what is left
-//! over continues behind it, because the pump then writes its own eventfd. It never wakes its own task: under monoio
-//! 0.2.4 a task that does stops all I/O of its thread.
+//! ring, hand the completions to the core, carry out its turns. Each of the two has its time in a round, and what is left
+//! over goes first in the next one: under a crowd turns never end, and accepts must not wait for that. When nothing is
+//! left, or the budget is spent, monoio gets its turn; what is left over continues behind it, because the pump then
+//! writes its own eventfd. It never wakes its own task: under monoio 0.2.4 a task that does stops all I/O of its thread.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -92,23 +93,22 @@ impl<C: Core> Pump<C> {
         self.hands.counts.pumps += 1;
         let mut budget = limits::PUMP_COMPLETIONS_MAX;
         let mut idle = false;
+        let pump_us = self.clock.micros();
         for _ in 0..limits::PUMP_ROUNDS_MAX {
+            let round_us = self.clock.micros();
             let now = self.clock.now();
             self.heed_the_switch(now)?;
             self.take_mail(now);
             self.hear_links(now);
             self.hands.ring.harvest(budget)?;
-            while budget > 0
-                && let Some(completion) = self.hands.ring.next_completion()
-            {
-                budget -= 1;
-                self.complete(now, completion)?;
-            }
+            self.receive(now, &mut budget)?;
             self.resume(now)?;
-            let more_turns = self.turns(now)?;
+            let more_turns = self.turns(now, round_us)?;
             self.hands.ring.submit()?;
             idle = !more_turns && self.hands.is_idle();
-            if idle || budget == 0 {
+            let over_us = self.clock.micros();
+            self.hands.counts.round_ms.observe(over_us - round_us);
+            if idle || budget == 0 || over_us - pump_us >= limits::PUMP_MS_MAX * 1_000 {
                 break;
             }
         }
@@ -207,15 +207,40 @@ impl<C: Core> Pump<C> {
         }
     }
 
-    /// Carries out the core's turns. True: it has more than fit into a round.
-    fn turns(&mut self, now: Now) -> io::Result<bool> {
+    /// Hands completions to the core until none is left, or their time is over, or the budget.
+    fn receive(&mut self, now: Now, budget: &mut usize) -> io::Result<()> {
+        let begun_us = self.clock.micros();
+        while *budget > 0
+            && let Some(completion) = self.hands.ring.next_completion()
+        {
+            *budget -= 1;
+            self.complete(now, completion)?;
+            // To look at the clock every time would be a hundredth of the work.
+            let looks = budget.is_multiple_of(16);
+            if looks && self.clock.micros() - begun_us >= limits::ROUND_RECEIVE_MS_MAX * 1_000 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out the core's turns, at least one. True: it may have more than fit into a round that began then.
+    fn turns(&mut self, now: Now, round_us: u64) -> io::Result<bool> {
         self.show_counts();
+        let mut begun_us = self.clock.micros();
         for _ in 0..limits::ROUND_TURNS_MAX {
             let Some(turn) = self.core.poll_turn(now) else { return Ok(false) };
             self.hands.carry_out(turn)?;
             self.tell(now);
+            let over_us = self.clock.micros();
+            self.hands.counts.turn_ms.observe(over_us - begun_us);
             self.show_counts();
+            begun_us = over_us;
+            if over_us - round_us >= limits::ROUND_MS_MAX * 1_000 {
+                break;
+            }
         }
+        self.hands.counts.rounds_cut += 1;
         Ok(true)
     }
 

@@ -47,6 +47,9 @@ pub struct Options {
     pub cq_entries: u32,
     /// Bytes that the kernel keeps for a slow reader (`SO_SNDBUF`, which Linux doubles); 0: it decides itself.
     pub send_buffer_bytes: u32,
+    /// Bytes of one connection that may wait in the kernel for the reader's window, or the path, to take them
+    /// (`TCP_NOTSENT_LOWAT`): as long as there are as many, a send is blocked. 0: as many as its buffer holds.
+    pub unsent_bytes_max: u32,
     /// Bind each worker to a CPU.
     pub pin: bool,
     /// The radio modem, for worker 0.
@@ -67,6 +70,7 @@ impl Default for Options {
             sq_entries: 2048,
             cq_entries: 16 * 1024,
             send_buffer_bytes: 0,
+            unsent_bytes_max: 0,
             pin: true,
             radio: None,
             link_tls: None,
@@ -343,10 +347,13 @@ fn bind_all(addr: SocketAddr, workers: u16, options: &Options) -> io::Result<(Op
     for _ in 0..workers {
         let socket = socket(addr)?;
         socket.set_reuse_port(true)?;
-        // Accepted sockets inherit both.
+        // Accepted sockets inherit all three.
         socket.set_tcp_nodelay(true)?;
         if options.send_buffer_bytes > 0 {
             socket.set_send_buffer_size(options.send_buffer_bytes as usize)?;
+        }
+        if options.unsent_bytes_max > 0 {
+            socket.set_tcp_notsent_lowat(options.unsent_bytes_max)?;
         }
         socket.bind(&addr.into())?;
         addr = socket.local_addr()?.as_socket().unwrap_or(addr);
@@ -381,4 +388,22 @@ fn allowed_cpus() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
     let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect();
     if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux copies the options of a listener into what it accepts; nobody promises that.
+    #[test]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let options = Options { unsent_bytes_max: 12_345, send_buffer_bytes: 20_000, ..Options::default() };
+        let (addr, mut listeners) = bind_all(([127, 0, 0, 1], 0).into(), 1, &options).unwrap();
+        let client = std::net::TcpStream::connect(addr.unwrap()).unwrap();
+        let (accepted, _) = Socket::from(listeners.remove(0)).accept().unwrap();
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 12_345);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.send_buffer_size().unwrap(), 40_000, "Linux doubles it");
+        drop(client);
+    }
 }

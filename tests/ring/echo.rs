@@ -1,6 +1,7 @@
 //! A core that sends back what it gets: the smallest one that is right about slow readers.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ringroad::io::counters::ShellCounters;
 use ringroad::metrics::Counters;
@@ -13,6 +14,9 @@ pub struct Seen {
     pub open: usize,
     pub open_max: usize,
     pub writables: u64,
+    /// Most turns that were taken, and most chunks of bytes handed over, at one and the same time: in one round.
+    pub turns_at_once: u64,
+    pub chunks_at_once: u64,
 }
 
 /// How an [`Echo`] deviates from a plain echo.
@@ -30,6 +34,17 @@ pub struct Habits {
     pub panic_at: Option<u8>,
     /// Echoes out of the shared store instead of the arena.
     pub from_log: bool,
+    /// Every turn takes so long.
+    pub turn_ms: u64,
+    /// And so does every chunk of bytes.
+    pub chunk_ms: u64,
+}
+
+fn be_busy(ms: u64) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(ms) {
+        std::hint::spin_loop();
+    }
 }
 
 #[derive(Default)]
@@ -62,6 +77,8 @@ pub struct Echo {
     counters: Counters,
     open: usize,
     stopped: bool,
+    /// The round under way: its time, its turns, its chunks.
+    round: (Now, u64, u64),
 }
 
 impl Echo {
@@ -73,6 +90,17 @@ impl Echo {
         let peer = &mut self.peers[conn.index as usize];
         assert!(peer.open && peer.generation == conn.generation, "{conn:?} is not open");
         peer
+    }
+
+    fn in_round(&mut self, now: Now, turns: u64, chunks: u64) {
+        if self.round.0 != now {
+            self.round = (now, 0, 0);
+        }
+        self.round.1 += turns;
+        self.round.2 += chunks;
+        let mut seen = self.seen.lock().unwrap();
+        seen.turns_at_once = seen.turns_at_once.max(self.round.1);
+        seen.chunks_at_once = seen.chunks_at_once.max(self.round.2);
     }
 
     fn note(&mut self, conn: ConnId) {
@@ -87,7 +115,7 @@ impl Echo {
 impl Core for Echo {
     type Mail = ();
 
-    fn handle(&mut self, _now: Now, input: Input<'_, ()>) {
+    fn handle(&mut self, now: Now, input: Input<'_, ()>) {
         match input {
             Input::Opened { conn, peer } => {
                 assert!(peer.is_loopback());
@@ -105,6 +133,8 @@ impl Core for Echo {
             }
             Input::Bytes { conn, bytes } => {
                 assert!(!bytes.is_empty());
+                be_busy(self.habits.chunk_ms);
+                self.in_round(now, 0, 1);
                 assert!(self.habits.panic_at.is_none_or(|byte| !bytes.contains(&byte)), "asked to panic");
                 let times = self.habits.times.max(1);
                 let peer = self.peer(conn);
@@ -154,7 +184,7 @@ impl Core for Echo {
         }
     }
 
-    fn poll_turn(&mut self, _now: Now) -> Option<Turn<'_, ()>> {
+    fn poll_turn(&mut self, now: Now) -> Option<Turn<'_, ()>> {
         {
             let mut seen = self.seen.lock().unwrap();
             seen.shell.clone_from(&self.counters.shell);
@@ -164,6 +194,8 @@ impl Core for Echo {
         if self.active.is_empty() && !self.habits.restless {
             return None;
         }
+        be_busy(self.habits.turn_ms);
+        self.in_round(now, 1, 0);
         self.arena.clear();
         self.sends.clear();
         self.finished.clear();

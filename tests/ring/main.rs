@@ -12,6 +12,7 @@ mod links;
 mod mesh;
 mod probe;
 mod radio;
+mod rounds;
 mod streams;
 mod tls;
 
