@@ -30,6 +30,9 @@ pub fn demo_announcement(config: &Config, listening_on: SocketAddr, workers: usi
     let mut text = announcement(config, listening_on, workers);
     let _ = writeln!(text, "a morning of Austin's buses drives against it; meanwhile:");
     let _ = writeln!(text, "  clients            ws://localhost:{port}{path}");
+    if config.map.enabled {
+        let _ = writeln!(text, "  the map            http://localhost:{port}/");
+    }
     let _ = writeln!(text, "  who is there       http://localhost:{port}/vehicles");
     let _ = writeln!(text, "  what it counts     http://localhost:{port}/metrics");
     text
@@ -49,6 +52,15 @@ mod tests {
         config.auth.secret = "hunter2".to_owned();
         let text = announcement(&config, address, 2);
         assert!(text.contains("  vehicles.nearby_radius_m = 300.0\n") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_demo_says_where_its_map_is() {
+        let mut config = Config::default();
+        let address = "127.0.0.1:3002".parse().expect("an address");
+        assert!(demo_announcement(&config, address, 2).contains("  the map            http://localhost:3002/\n"));
+        config.map.enabled = false;
+        assert!(!demo_announcement(&config, address, 2).contains("the map"));
     }
 
     #[test]
