@@ -5,6 +5,7 @@
 
 mod announced;
 mod backplane;
+mod drive;
 mod watched;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -18,6 +19,7 @@ use ringroad::drive::{DriveOptions, Recording};
 use tracing_subscriber::EnvFilter;
 
 pub use announced::{announcement, demo_announcement};
+pub use drive::DriveArgs;
 pub use watched::{LiveTable, ProgressLine};
 
 /// The whole command line. Without a subcommand its flags are those of `serve`.
@@ -65,35 +67,6 @@ pub struct ServeArgs {
     /// Worker threads; 0: one per core [default: 0]
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
-}
-
-/// `ringroad drive`
-#[derive(Args, Clone, Debug)]
-pub struct DriveArgs {
-    /// The gateway, as in `ws://localhost:3002/v2v`
-    pub url: String,
-    /// Vehicles that move at random
-    #[arg(long, value_name = "N", default_value_t = 1_000, conflicts_with = "trace")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub vehicles: u32,
-    /// Updates per second and vehicle
-    #[arg(long, value_name = "F", default_value_t = 2.0, value_parser = positive)]
-    pub hz: f64,
-    /// How long to drive [default: 30; with a trace: all of it]
-    #[arg(long, value_name = "S", value_parser = positive)]
-    pub seconds: Option<f64>,
-    /// Side of the square in which the vehicles move, metres
-    #[arg(long, value_name = "METRES", default_value_t = 10_000.0, value_parser = positive, conflicts_with = "trace")]
-    pub side: f64,
-    /// Replay this recorded trace (CSV, plain or gzip) instead
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
-    /// Replay this many times faster than it was recorded
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive, requires = "trace")]
-    pub speedup: f64,
-    /// The gateway's radius, metres; what is owed is computed with it
-    #[arg(long, value_name = "METRES", default_value_t = 500.0, value_parser = positive)]
-    pub radius: f64,
 }
 
 /// `ringroad demo`
@@ -176,26 +149,6 @@ pub fn start_logs() -> Result<(), Failure> {
         .log_internal_errors(false)
         .init();
     Ok(())
-}
-
-impl DriveArgs {
-    /// What the library is asked for.
-    pub fn options(self) -> DriveOptions {
-        DriveOptions {
-            url: self.url,
-            // A recording brings its own vehicles.
-            vehicles: self.trace.is_none().then_some(self.vehicles),
-            hz: self.hz,
-            seconds: self.seconds,
-            side_m: self.side,
-            recording: self.trace.map(Recording::File),
-            speedup: self.speedup,
-            radius_m: self.radius,
-            // Two fleets at one gateway must not take each other's vehicles over.
-            prefix: format!("drive{}", std::process::id()),
-            ..DriveOptions::default()
-        }
-    }
 }
 
 impl DemoArgs {
@@ -302,6 +255,8 @@ mod tests {
             "ringroad drive ws://localhost:3002/v2v",
             "ringroad drive ws://h/ --vehicles 4000 --hz 2 --seconds 30 --side 10000",
             "ringroad drive ws://h/ --trace t.csv.gz --speedup 10 --hz 0.5",
+            "ringroad drive ws://h/ --protocol binary --viewers 3 --view 800 --neighbours 0 --judge-every 8",
+            "ringroad drive ws://h/ --protocol json --viewers 3 --view -30.5,-98,-30,179.5",
             "ringroad demo --speedup 20 --listen 127.0.0.1:0",
             "ringroad config --check --config x.toml",
             "ringroad config --show-secrets --set auth.secret=x",
@@ -320,6 +275,15 @@ mod tests {
             "ringroad drive ws://h/ --vehicles 0",
             "ringroad drive ws://h/ --speedup 2",
             "ringroad drive ws://h/ --trace t --side 5",
+            "ringroad drive ws://h/ --protocol xml",
+            "ringroad drive ws://h/ --judge-every 0",
+            "ringroad drive ws://h/ --view 500",
+            "ringroad drive ws://h/ --viewers 1 --view 0",
+            "ringroad drive ws://h/ --viewers 1 --view 30,-98,31",
+            "ringroad drive ws://h/ --viewers 1 --view 31,-98,30,-97",
+            "ringroad drive ws://h/ --viewers 1 --view 30,-181,31,-97",
+            "ringroad drive ws://h/ --viewers 1 --view 30,-98,91,-97",
+            "ringroad drive ws://h/ --viewers 1 --view nan,-98,31,-97",
             "ringroad config --check --show-secrets",
         ];
         for line in refused {

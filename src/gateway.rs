@@ -46,7 +46,14 @@ pub fn serve(mut config: Config) -> Result<Running, GatewayError> {
         Some(servers) if servers.tls => Some(Tls::trusting(&config.redis.tls_ca)?),
         _ => None,
     };
-    let options = Options { link_tls, listen: Some(config.server.listen), workers, radio, ..Options::default() };
+    let options = Options {
+        link_tls,
+        listen: Some(config.server.listen),
+        workers,
+        radio,
+        unsent_bytes_max: config.limits.unsent_bytes_max,
+        ..Options::default()
+    };
     let config = Arc::new(config);
     let make = move |shard| {
         // The standard library's hasher keys are the one randomness that needs no dependency.

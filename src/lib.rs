@@ -10,7 +10,9 @@
 //! - [`geo`]: places, distances, the cell index.
 //! - [`shard`]: one core's world.
 //! - [`io`]: threads, the data ring, the mesh between shards, signals.
+//! - [`page`]: the live map that a browser is given.
 //! - [`metrics`]: counters of one worker, and their exposition.
+//! - [`client`]: the other end of a connection, without its socket; [`dice`]: chance from a seed.
 //! - [`drive`]: a fleet of vehicles that speaks the real protocol.
 //! - [`sim`]: shards and clients in one thread on a simulated clock.
 
@@ -22,6 +24,9 @@ pub mod geo;
 pub mod shard;
 pub mod gateway;
 pub mod io;
+pub mod page;
 pub mod metrics;
+pub mod client;
+pub mod dice;
 pub mod drive;
 pub mod sim;

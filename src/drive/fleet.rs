@@ -2,18 +2,20 @@
 //!
 //! Its life is five phases ([`Phase`]). Vehicles join, a bounded number at a time. Once all have registered they drive:
 //! time is cut into one period per update and spread over the vehicles, so updates leave evenly and not in bursts. Then
-//! no more are sent, and what is in flight may arrive; then connections are closed properly.
+//! no more are sent, and what is in flight may arrive; then connections are closed properly. Viewers join after the
+//! vehicles, and begin to watch once these are on their way.
 //!
 //! Like every core it has no clock, no socket and no chance of its own.
 
 use std::mem;
 
-use super::client::{Broken, Client, Stage};
-use super::dice::Dice;
+use super::conn::{Conn, Stage, Who};
+use super::gallery::Gallery;
 use super::owed::{Ledger, PATIENCE_MS};
 use super::plan::{Movement, Plan};
 use super::report::{Phase, Report};
-use super::talk::{self, Heard};
+use crate::client::{Broken, Client};
+use crate::dice::Dice;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, Core, Ended, Input, Now, Send, ShardId, Store, Turn};
 
@@ -35,15 +37,18 @@ pub struct Fleet<P> {
     publish: P,
     report: Report,
     ledger: Ledger,
+    gallery: Gallery,
     /// By index of their [`ConnId`].
-    clients: Vec<Option<Client>>,
+    conns: Vec<Option<Conn>>,
     /// By vehicle.
     seats: Vec<Seat>,
-    /// Vehicles that have a connection or had one.
+    /// Viewers that are ready to ask.
+    waiting: Vec<ConnId>,
+    /// Vehicles, then viewers, that have a connection or had one.
     seated: u32,
     /// Connections asked for and neither there nor failed.
     connecting: u32,
-    /// Vehicles that are connected and not registered.
+    /// Connections that are not ready.
     registering: u32,
     /// Vehicles that are registered now.
     live: u32,
@@ -51,7 +56,7 @@ pub struct Fleet<P> {
     retry_at_ms: Option<u64>,
     /// From the first turn on: only there it learns what time it is.
     has_begun: bool,
-    /// When the phase began; while joining, when a vehicle registered last.
+    /// When the phase began; while joining, when a connection was ready last.
     since_ms: u64,
     /// When the fleet began to drive.
     started_ms: u64,
@@ -61,7 +66,6 @@ pub struct Fleet<P> {
     queue: Vec<ConnId>,
     /// To be released with the next turn.
     released: Vec<ConnId>,
-    scratch: Vec<u8>,
     turn: Composed,
     counters: Counters,
 }
@@ -71,8 +75,11 @@ pub struct Fleet<P> {
 struct Seat {
     /// While it is registered.
     conn: Option<ConnId>,
+    key: u64,
     /// Of its last update; the next one's is greater.
     ts: u64,
+    /// Updates sent.
+    sent: u32,
     spoke_ms: u64,
 }
 
@@ -96,13 +103,17 @@ impl<P: FnMut(&Report)> Fleet<P> {
             Movement::Replay { trace, .. } => Some((trace.rows, trace.dirt)),
             Movement::Roam(_) => None,
         };
+        let seats = (0..vehicles).map(|vehicle| Seat { key: plan.roster.key(vehicle), ..Seat::default() });
+        let dialect = plan.dialect;
         Fleet {
-            report: Report { vehicles, planned_ms: plan.drive_ms, trace, ..Report::default() },
-            ledger: Ledger::new(vehicles, plan.radius_m, gap_ms.saturating_sub(1)),
+            seats: seats.collect(),
+            report: Report { dialect, vehicles, planned_ms: plan.drive_ms, trace, ..Report::default() },
+            ledger: Ledger::new(vehicles, plan.promise, gap_ms.saturating_sub(1)).judging_every(plan.judged_every),
+            gallery: Gallery::new(plan.viewers, plan.area, vehicles),
             plan,
             publish,
-            clients: Vec::new(),
-            seats: vec![Seat::default(); vehicles as usize],
+            conns: Vec::new(),
+            waiting: Vec::new(),
             seated: 0,
             connecting: 0,
             registering: 0,
@@ -115,110 +126,63 @@ impl<P: FnMut(&Report)> Fleet<P> {
             report_at_ms: 0,
             queue: Vec::new(),
             released: Vec::new(),
-            scratch: Vec::new(),
             turn: Composed::default(),
             counters: Counters::default(),
         }
     }
 
-    fn opened(&mut self, conn: ConnId) {
+    /// Vehicles and viewers.
+    fn everyone(&self) -> u32 {
+        self.plan.roster.len() + self.plan.viewers
+    }
+
+    fn opened(&mut self, id: ConnId) {
         self.connecting = self.connecting.saturating_sub(1);
-        if self.report.phase != Phase::Joining || self.seated == self.plan.roster.len() {
-            self.released.push(conn);
+        if self.report.phase != Phase::Joining || self.seated == self.everyone() {
+            self.released.push(id);
             return;
         }
-        let masks = Dice::new(self.plan.seed, self.seated as u64);
-        let client = Client::new(conn, self.seated, &self.plan.host, &self.plan.path, masks);
+        let seed = Dice::new(self.plan.seed, self.seated as u64).bits();
+        let client = Client::new(self.plan.dialect, &self.plan.host, &self.plan.path, seed);
+        let who = match self.seated.checked_sub(self.plan.roster.len()) {
+            None => Who::Vehicle(self.seated),
+            Some(viewer) => Who::Viewer(viewer),
+        };
         self.seated += 1;
         self.registering += 1;
-        let index = conn.index as usize;
-        if self.clients.len() <= index {
-            self.clients.resize_with(index + 1, || None);
+        let index = id.index as usize;
+        if self.conns.len() <= index {
+            self.conns.resize_with(index + 1, || None);
         }
-        self.clients[index] = Some(client);
-        self.queue(conn);
+        self.conns[index] = Some(Conn::new(id, who, client));
+        self.queue(id);
     }
 
-    fn bytes(&mut self, now: Now, conn: ConnId, bytes: &mut [u8]) {
-        let Some(client) = client(&mut self.clients, conn) else { return };
-        match client.stage {
-            Stage::Upgrading => {}
-            // RFC 6455, section 5.5.1: after a close frame nothing that comes has a meaning.
-            Stage::Closed => return,
-            _ => return self.frames(now, conn, bytes),
-        }
-        match client.upgrade(bytes) {
-            Ok(None) => {}
-            Ok(Some(mut frames)) => {
-                self.scratch.clear();
-                talk::register(&mut self.scratch, self.plan.roster.id(client.vehicle), client.vehicle);
-                client.say(&self.scratch);
-                self.queue(conn);
-                self.frames(now, conn, &mut frames);
-            }
-            Err(broken) => self.broken(now, conn, broken),
-        }
-    }
-
-    fn frames(&mut self, now: Now, conn: ConnId, bytes: &mut [u8]) {
-        let Some(client) = client(&mut self.clients, conn) else { return };
-        let (receiver, before) = (client.vehicle, client.stage);
-        let (roster, ledger, report) = (&self.plan.roster, &mut self.ledger, &mut self.report);
-        let heard = client.hear(bytes, |stage, text| match talk::hear(text, roster) {
-            Heard::PeerLocation { sender: Some(sender), ts } => ledger.received(receiver, sender, ts, now.mono_ms),
-            Heard::PeerLocation { sender: None, .. } => report.strangers += 1,
-            Heard::Registered if *stage == Stage::Registering => *stage = Stage::Registered,
-            Heard::Registered | Heard::Other => {}
-            Heard::Error { code } => report.count_error(&code),
-            Heard::Nonsense => report.count_error("(not an event)"),
-        });
-        let said = !client.pending.is_empty();
-        if before == Stage::Registering && client.stage == Stage::Registered {
-            self.registering -= 1;
-            self.report.registered += 1;
-            self.live += 1;
-            self.seats[receiver as usize].conn = Some(conn);
-            if self.report.phase == Phase::Joining {
-                self.since_ms = now.mono_ms;
-            }
-        }
-        if said {
-            self.queue(conn);
-        }
-        match heard {
-            Ok(None) => {}
-            Ok(Some((code, reason))) => self.goodbye(now, conn, code, &reason),
-            Err(broken) => self.broken(now, conn, broken),
-        }
-    }
-
-    /// The gateway closes.
-    fn goodbye(&mut self, now: Now, conn: ConnId, code: u16, reason: &str) {
-        let Some(client) = client(&mut self.clients, conn) else { return };
-        match mem::replace(&mut client.stage, Stage::Closed) {
+    /// The gateway has said goodbye, and has been answered.
+    fn goodbye(&mut self, now: Now, id: ConnId, code: u16, reason: &str) {
+        let Some(conn) = conn(&mut self.conns, id) else { return };
+        match mem::replace(&mut conn.stage, Stage::Closed) {
             Stage::Closing => {}
             before => {
-                // RFC 6455, section 7.4.1: 1005 "MUST NOT be set as a status code in a Close control frame".
-                client.say_goodbye(if code == 1005 { 1000 } else { code });
-                let vehicle = client.vehicle;
+                let who = conn.who;
                 self.report.count_close(&format!("{code} {reason}"));
-                self.lost(now, vehicle, before);
+                self.lost(now, who, before);
             }
         }
-        self.queue(conn);
+        self.queue(id);
     }
 
-    fn broken(&mut self, now: Now, conn: ConnId, broken: Broken) {
-        let Some(client) = take_client(&mut self.clients, conn) else { return };
-        self.released.push(conn);
-        if client.stage == Stage::Closing {
+    fn broken(&mut self, now: Now, id: ConnId, broken: Broken) {
+        let Some(conn) = take_conn(&mut self.conns, id) else { return };
+        self.released.push(id);
+        if conn.stage == Stage::Closing {
             return;
         }
         self.report.count_close(&broken.to_string());
-        self.lost(now, client.vehicle, client.stage);
+        self.lost(now, conn.who, conn.stage);
     }
 
-    fn ended(&mut self, now: Now, conn: ConnId, how: Ended) {
+    fn ended(&mut self, now: Now, id: ConnId, how: Ended) {
         if how == Ended::ConnectFailed {
             // The shell has forgotten it already.
             self.connecting = self.connecting.saturating_sub(1);
@@ -229,52 +193,54 @@ impl<P: FnMut(&Report)> Fleet<P> {
             }
             return;
         }
-        let Some(client) = take_client(&mut self.clients, conn) else { return };
-        self.released.push(conn);
-        if matches!(client.stage, Stage::Closing | Stage::Closed) {
+        let Some(conn) = take_conn(&mut self.conns, id) else { return };
+        self.released.push(id);
+        if matches!(conn.stage, Stage::Closing | Stage::Closed) {
             return;
         }
         self.report.count_close(if how == Ended::Eof { "without a close frame" } else { "reset" });
-        self.lost(now, client.vehicle, client.stage);
+        self.lost(now, conn.who, conn.stage);
     }
 
-    /// A vehicle is gone before its time.
-    fn lost(&mut self, now: Now, vehicle: u32, before: Stage) {
-        match before {
-            Stage::Upgrading | Stage::Registering => self.registering -= 1,
-            _ => {
+    /// Somebody is gone before their time.
+    fn lost(&mut self, now: Now, who: Who, before: Stage) {
+        match (before, who) {
+            (Stage::Upgrading | Stage::Registering, _) => self.registering -= 1,
+            (_, Who::Vehicle(vehicle)) => {
                 self.live -= 1;
                 self.seats[vehicle as usize].conn = None;
                 self.ledger.left(vehicle, now.mono_ms);
             }
+            (_, Who::Viewer(viewer)) => self.gallery.left(viewer),
         }
     }
 
-    fn queue(&mut self, conn: ConnId) {
-        if let Some(client) = client(&mut self.clients, conn)
-            && !mem::replace(&mut client.queued, true)
+    fn queue(&mut self, id: ConnId) {
+        if let Some(conn) = conn(&mut self.conns, id)
+            && !mem::replace(&mut conn.queued, true)
         {
-            self.queue.push(conn);
+            self.queue.push(id);
         }
     }
 
     /// Moves what is queued into the turn, one send per connection.
     fn flush(&mut self) {
-        for conn in self.queue.drain(..) {
-            let Some(client) = client(&mut self.clients, conn) else { continue };
-            client.queued = false;
-            if client.blocked {
+        for id in self.queue.drain(..) {
+            let Some(conn) = conn(&mut self.conns, id) else { continue };
+            conn.queued = false;
+            if conn.blocked {
                 continue;
             }
-            if !client.pending.is_empty() {
+            let pending = conn.client.pending_mut();
+            if !pending.is_empty() {
                 let start = self.turn.arena.len() as u32;
-                self.turn.arena.append(&mut client.pending);
+                self.turn.arena.append(pending);
                 let len = self.turn.arena.len() as u32 - start;
-                self.turn.sends.push(Send { conn, store: Store::Arena, start, len });
+                self.turn.sends.push(Send { conn: id, store: Store::Arena, start, len });
             }
-            if client.stage == Stage::Closed {
+            if conn.stage == Stage::Closed {
                 // Both have said goodbye: the gateway sees our end and gives up the connection.
-                self.turn.finished.push(conn);
+                self.turn.finished.push(id);
             }
         }
     }
@@ -288,15 +254,15 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             Input::Opened { conn, .. } => self.opened(conn),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Ended { conn, how } => self.ended(now, conn, how),
-            Input::Blocked { conn, rest } => {
-                if let Some(client) = client(&mut self.clients, conn) {
-                    client.block(rest);
+            Input::Blocked { conn: id, rest } => {
+                if let Some(conn) = conn(&mut self.conns, id) {
+                    conn.block(rest);
                 }
             }
-            Input::Writable { conn } => {
-                if let Some(client) = client(&mut self.clients, conn) {
-                    client.blocked = false;
-                    self.queue(conn);
+            Input::Writable { conn: id } => {
+                if let Some(conn) = conn(&mut self.conns, id) {
+                    conn.blocked = false;
+                    self.queue(id);
                 }
             }
             Input::Stop if self.report.phase < Phase::Closing => self.enter(now, Phase::Closing),
@@ -320,6 +286,7 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
         if now.mono_ms >= self.report_at_ms {
             self.report_at_ms = if self.report.phase == Phase::Done { u64::MAX } else { now.mono_ms + REPORT_MS };
             self.report.tally.clone_from(self.ledger.tally());
+            self.gallery.watched().clone_into(&mut self.report.watched);
             (self.publish)(&self.report);
         }
         let Composed { arena, sends, finished, released, mail } = &mut self.turn;
@@ -348,7 +315,8 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             Phase::Joining => (self.since_ms + JOINING_STALLED_MS).min(self.retry_at_ms.unwrap_or(u64::MAX)),
             Phase::Driving => {
                 let tick_us = self.due_us(self.ticks).min(self.plan.drive_ms * 1000);
-                self.started_ms + tick_us.div_ceil(1000)
+                let views_ms = if self.waiting.is_empty() { u64::MAX } else { self.views_at_ms() };
+                (self.started_ms + tick_us.div_ceil(1000)).min(views_ms)
             }
             // Patience counts from the last update, which was sent before this phase began.
             Phase::Settling => self.since_ms + PATIENCE_MS,
@@ -367,14 +335,15 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
     }
 }
 
-fn client(clients: &mut [Option<Client>], conn: ConnId) -> Option<&mut Client> {
-    clients.get_mut(conn.index as usize)?.as_mut().filter(|client| client.conn == conn)
+fn conn(conns: &mut [Option<Conn>], id: ConnId) -> Option<&mut Conn> {
+    conns.get_mut(id.index as usize)?.as_mut().filter(|conn| conn.id == id)
 }
 
-fn take_client(clients: &mut [Option<Client>], conn: ConnId) -> Option<Client> {
-    clients.get_mut(conn.index as usize)?.take_if(|client| client.conn == conn)
+fn take_conn(conns: &mut [Option<Conn>], id: ConnId) -> Option<Conn> {
+    conns.get_mut(id.index as usize)?.take_if(|conn| conn.id == id)
 }
 
+mod hearing;
 mod phases;
 
 #[cfg(test)]

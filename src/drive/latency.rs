@@ -30,6 +30,13 @@ impl Latency {
         self.max_ms = self.max_ms.max(ms);
     }
 
+    /// All of another's.
+    pub fn add(&mut self, other: &Latency) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.count += other.count;
+        self.max_ms = self.max_ms.max(other.max_ms);
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.count
@@ -98,5 +105,9 @@ mod tests {
         assert_eq!(latency.quantile_ms(1.0), 100);
         latency.record(7_000_000_000);
         assert_eq!(latency.max_ms(), 7_000_000_000);
+        let mut both = Latency::default();
+        both.record(1);
+        both.add(&latency);
+        assert_eq!((both.count(), both.quantile_ms(0.02), both.max_ms()), (102, 2, 7_000_000_000));
     }
 }

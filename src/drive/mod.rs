@@ -4,13 +4,13 @@
 //! recording, and every delivery is held against what the gateway owed, so the result is not only how much arrived but
 //! whether it was the right thing.
 //!
-//! - [`fleet`]: the core: joins, drives, settles, says goodbye. [`client`] is one of its connections, [`plan`]
+//! - [`fleet`]: the core: joins, drives, settles, says goodbye. [`conn`] is one of its connections, [`plan`]
 //!   what it is to do.
-//! - [`owed`]: the ledger: who is owed what, and what came.
+//! - [`owed`]: the ledger: who is owed what, and what came. [`gallery`]: the same for viewers; [`area`]: what they watch.
 //! - [`roam`], [`trace`]: where vehicles are, made up or recorded.
 //! - [`talk`], [`roster`]: what they say and hear, and their names.
 //! - [`report`], [`latency`]: what is shown.
-//! - [`target`], [`iso8601`], [`dice`]: URLs, times, chance.
+//! - [`target`], [`iso8601`]: URLs, times.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,17 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::client::Dialect;
 use crate::geo::Place;
 use crate::io;
+use crate::wire::json::Edges;
 
 pub mod fleet;
-pub mod client;
+pub mod conn;
 pub mod plan;
 pub mod owed;
+pub mod gallery;
+pub mod area;
 pub mod roam;
 pub mod trace;
 pub mod talk;
@@ -34,9 +38,10 @@ pub mod report;
 pub mod latency;
 pub mod target;
 pub mod iso8601;
-pub mod dice;
 
+use area::Area;
 use fleet::Fleet;
+use owed::Promise;
 use plan::{Movement, Plan};
 use report::Phase;
 pub use report::Report;
@@ -88,6 +93,15 @@ pub enum Recording {
     Bundled(&'static [u8]),
 }
 
+/// What viewers watch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum View {
+    /// Between two parallels and two meridians.
+    Box(Edges),
+    /// A square of so many metres around the middle of the fleet.
+    Side(f64),
+}
+
 /// What to drive.
 #[derive(Clone, Debug)]
 pub struct DriveOptions {
@@ -110,6 +124,16 @@ pub struct DriveOptions {
     pub speedup: f64,
     /// The gateway's radius, metres.
     pub radius_m: f64,
+    /// The gateway's `vehicles.neighbours_max`; 0: it has none.
+    pub neighbours_max: u32,
+    /// Deliveries to every so-manieth vehicle are held against what it is owed, the others only counted.
+    pub judged_every: u32,
+    /// How vehicles and viewers speak.
+    pub dialect: Dialect,
+    /// Connections beside the vehicles that drive nothing and watch.
+    pub viewers: u32,
+    /// What they watch; without it, all of the fleet.
+    pub view: Option<View>,
     /// Vehicle ids begin with it; fleets that drive at the same time need different ones.
     pub prefix: String,
     /// Of the ways, the keys and the masks.
@@ -128,6 +152,11 @@ impl Default for DriveOptions {
             recording: None,
             speedup: 1.0,
             radius_m: 500.0,
+            neighbours_max: 128,
+            judged_every: 1,
+            dialect: Dialect::Json,
+            viewers: 0,
+            view: None,
             prefix: "drive".into(),
             seed: 1,
         }
@@ -159,10 +188,10 @@ pub enum DriveError {
         source: TraceError,
     },
     /// Too few file descriptors.
-    #[error("{vehicles} vehicles need {needed} file descriptors, and the limit is {limit} (ulimit -Hn)")]
+    #[error("{connections} connections need {needed} file descriptors, and the limit is {limit} (ulimit -Hn)")]
     Descriptors {
-        /// How many vehicles.
-        vehicles: u32,
+        /// How many vehicles and viewers.
+        connections: u32,
         /// Descriptors needed.
         needed: u64,
         /// The hard limit.
@@ -204,7 +233,7 @@ fn reasons(report: &Report) -> String {
 pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report) -> ControlFlow<()>) -> Result<Report, DriveError> {
     let target = Target::parse(&options.url)?;
     let plan = plan(&options, &target)?;
-    check_descriptor_limit(plan.roster.len())?;
+    check_descriptor_limit(plan.roster.len() + plan.viewers)?;
     let shell = io::Options {
         workers: 1,
         target: Some(target.resolve()?),
@@ -249,28 +278,45 @@ fn plan(options: &DriveOptions, target: &Target) -> Result<Plan, DriveError> {
     within("the centre's latitude", options.centre.0, -89.0, 89.0, "-89 to 89 degrees")?;
     within("the centre's longitude", options.centre.1, -180.0, 180.0, "-180 to 180 degrees")?;
     within("vehicles", options.vehicles.map_or(1.0, f64::from), 1.0, 1e6, "1 to 1,000,000")?;
-    let (roster, movement, seconds) = match &options.recording {
+    within("viewers", f64::from(options.viewers), 0.0, 1e5, "0 to 100,000")?;
+    let (roster, movement, seconds, whole) = match &options.recording {
         Some(recording) => {
             let trace = open(recording, options.vehicles)?;
             let (first_ms, last_ms) = trace.span_ms();
             let recorded_s = ((last_ms - first_ms) as f64 / 1e3 / speedup).max(1.0);
             let roster = Roster::named(&options.prefix, trace.vehicles.iter().map(|track| track.name.as_str()));
             let seconds = options.seconds.unwrap_or(recorded_s).min(recorded_s);
-            (roster, Movement::replay(trace, speedup), seconds)
+            let whole = trace.extent();
+            (roster, Movement::replay(trace, speedup), seconds, whole)
         }
         None => {
             let vehicles = options.vehicles.unwrap_or(VEHICLES);
             let roam = Roam::new(vehicles, options.centre, side_m, options.seed);
-            (Roster::numbered(&options.prefix, vehicles), Movement::Roam(roam), options.seconds.unwrap_or(SECONDS))
+            let seconds = options.seconds.unwrap_or(SECONDS);
+            let whole = area::square(options.centre, side_m);
+            (Roster::numbered(&options.prefix, vehicles), Movement::Roam(roam), seconds, whole)
         }
     };
     let seconds = within("seconds", seconds, 0.1, 1e7, "0.1 to 10,000,000 s")?;
+    let edges = match options.view {
+        None => area::widened(whole),
+        Some(View::Box(edges)) => edges,
+        Some(View::Side(side_m)) => {
+            let side_m = within("the view's side", side_m, 1.0, 1_000_000.0, "1 to 1,000,000 m")?;
+            area::square(area::centre(whole), side_m)
+        }
+    };
+    let encounters = options.dialect == Dialect::Binary;
     Ok(Plan {
         roster,
         movement,
         period_us: (1e6 / hz) as u64,
         drive_ms: (seconds * 1e3) as u64,
-        radius_m,
+        promise: Promise { radius_m, neighbours_max: options.neighbours_max, encounters },
+        judged_every: options.judged_every,
+        dialect: options.dialect,
+        viewers: options.viewers,
+        area: Area::new(edges),
         host: target.host.clone(),
         path: target.path.clone(),
         seed: options.seed,
@@ -288,10 +334,10 @@ fn open(recording: &Recording, vehicles: Option<u32>) -> Result<Trace, DriveErro
 }
 
 /// Whether the connections may have the descriptors that they need. The shell takes all that the hard limit grants.
-fn check_descriptor_limit(vehicles: u32) -> Result<(), DriveError> {
-    let needed = u64::from(vehicles) + DESCRIPTORS_BESIDE;
+fn check_descriptor_limit(connections: u32) -> Result<(), DriveError> {
+    let needed = u64::from(connections) + DESCRIPTORS_BESIDE;
     match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((_, limit)) if limit < needed => Err(DriveError::Descriptors { vehicles, needed, limit }),
+        Ok((_, limit)) if limit < needed => Err(DriveError::Descriptors { connections, needed, limit }),
         // Where the limit cannot be asked for, connections will tell.
         _ => Ok(()),
     }

@@ -9,6 +9,10 @@
 //! What the gateway may have known follows from one bound, the *lag*: an update is handled at most that long after it
 //! was sent. It is taken from the slowest delivery so far, and is never less than [`LAG_MS_MIN`].
 //!
+//! Two things that the gateway may do make more deliveries uncertain ([`Promise`]): in a crowd it tells a vehicle of the
+//! nearest others only, and it may tell two vehicles that come near each other where the other one is, without waiting
+//! for it to move. Such an *encounter* brings an update that was sent before they met.
+//!
 //! An update's account is closed [`PATIENCE_MS`] after it was sent. Until then its deliveries are noted beside it, in a
 //! ring of recent updates per vehicle, so that a delivery costs a few comparisons and no memory.
 
@@ -17,6 +21,7 @@ use std::collections::VecDeque;
 use super::latency::Latency;
 use crate::geo::distance::metres;
 use crate::geo::{CellIndex, Place};
+use verdict::{Crowd, Verdict};
 
 /// A delivery that has not come by now counts as missing.
 pub const PATIENCE_MS: u64 = 2_000;
@@ -33,6 +38,17 @@ const STEP_SPAN_MS: u64 = 3 * PATIENCE_MS;
 
 /// Of a connection that is still there.
 const NEVER: u64 = u64::MAX;
+
+/// What the gateway promises to vehicles.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Promise {
+    /// Those within this distance are told of each other, metres.
+    pub radius_m: f64,
+    /// In a crowd a vehicle is told of so many others, the nearest; 0: always of all.
+    pub neighbours_max: u32,
+    /// Vehicles that come near each other are told so at once, whether they move or not.
+    pub encounters: bool,
+}
 
 /// What the ledger counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +69,13 @@ pub struct Tally {
     pub duplicate: u64,
     /// Came after the account was closed; if it was owed, it has been counted as missing.
     pub late: u64,
-    /// From sending an update to its delivery, in ms.
+    /// Came because two vehicles had come near each other, of an update that was sent before.
+    pub encounters: u64,
+    /// Came without a time, so nobody can say which update it is of.
+    pub undated: u64,
+    /// Came to a vehicle whose deliveries are not judged.
+    pub unjudged: u64,
+    /// From sending an update to its delivery, in ms. Without encounters.
     pub latency: Latency,
 }
 
@@ -72,7 +94,9 @@ impl Tally {
 /// Who is owed what.
 #[derive(Debug)]
 pub struct Ledger {
-    radius_m: f64,
+    promise: Promise,
+    /// Deliveries to vehicles whose number is a multiple of this are judged.
+    judged_every: u32,
     /// Least time between two updates of one vehicle, ms.
     gap_ms: u64,
     vehicles: Vec<Account>,
@@ -90,6 +114,10 @@ pub struct Ledger {
     /// By vehicle: the last account for which it was noted as a receiver.
     stamps: Vec<u64>,
     accounts_closed: u64,
+    /// Vehicles that are in the index.
+    indexed: u32,
+    /// Who may be owed the update whose account is being closed.
+    candidates: Vec<(u32, f64)>,
     tally: Tally,
 }
 
@@ -101,6 +129,30 @@ struct Account {
     left_ms: u64,
     /// In the index, if it is there.
     indexed: Option<Place>,
+    /// Around it.
+    crowd: Option<Crowd>,
+}
+
+/// An update as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// When.
+    pub sent_ms: u64,
+    /// From where.
+    pub place: Place,
+}
+
+/// An update whose account has been closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Whose.
+    pub vehicle: u32,
+    /// Its name.
+    pub ts: u64,
+    /// When and from where.
+    pub sent: Sent,
+    /// Its vehicle was connected for long enough after it.
+    pub stayed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -112,34 +164,36 @@ struct Update {
     receivers: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Owed,
-    Unsure,
-    Wrong,
-}
-
 impl Ledger {
     /// For vehicles `0..vehicles` that each send at least `gap_ms` apart.
-    pub fn new(vehicles: u32, radius_m: f64, gap_ms: u64) -> Ledger {
+    pub fn new(vehicles: u32, promise: Promise, gap_ms: u64) -> Ledger {
         let gap_ms = gap_ms.max(1);
         // When an account is closed, positions are asked for that were sent up to a lag before the update.
         let ring = (2 * PATIENCE_MS / gap_ms + 3).next_power_of_two() as usize;
-        let account = Account { sent: 0, first_ms: NEVER, left_ms: NEVER, indexed: None };
+        let account = Account { sent: 0, first_ms: NEVER, left_ms: NEVER, indexed: None, crowd: None };
         Ledger {
-            radius_m,
+            promise,
+            judged_every: 1,
             gap_ms,
             vehicles: vec![account; vehicles as usize],
             updates: vec![Update::default(); vehicles as usize * ring],
             ring,
             open: VecDeque::new(),
-            index: CellIndex::new(radius_m),
+            index: CellIndex::new(promise.radius_m),
             steps_m: [0.0; 2],
             step_span: 0,
             stamps: vec![0; vehicles as usize],
             accounts_closed: 0,
+            indexed: 0,
+            candidates: Vec::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// Judges what comes to every so-manieth vehicle, and counts the rest: one core cannot judge a million deliveries per
+    /// second.
+    pub fn judging_every(self, vehicles: u32) -> Ledger {
+        Ledger { judged_every: vehicles.max(1), ..self }
     }
 
     /// What has been counted.
@@ -171,26 +225,72 @@ impl Ledger {
     #[inline]
     pub fn received(&mut self, receiver: u32, sender: u32, ts: u64, now_ms: u64) {
         self.tally.received += 1;
-        let sent = self.vehicles[sender as usize].sent;
-        let oldest = sent.saturating_sub(self.ring as u32);
-        for number in (oldest..sent).rev() {
-            let at = self.at(sender, number);
-            let update = &mut self.updates[at];
-            if update.ts != ts {
-                continue;
-            }
-            if update.receivers.contains(&receiver) {
-                self.tally.duplicate += 1;
-                return;
-            }
-            update.receivers.push(receiver);
-            self.tally.late += update.closed as u64;
-            self.tally.latency.record(now_ms.saturating_sub(update.sent_ms));
+        if !receiver.is_multiple_of(self.judged_every) {
+            self.tally.unjudged += 1;
             return;
         }
-        // Older than the ring remembers, or never sent.
-        let forgotten = oldest > 0 && ts < self.updates[self.at(sender, oldest)].ts;
-        *(if forgotten { &mut self.tally.late } else { &mut self.tally.wrong }) += 1;
+        let sent = self.vehicles[sender as usize].sent;
+        let Some(number) = self.find(sender, ts) else {
+            // Older than the ring remembers, or never sent.
+            let oldest = sent.saturating_sub(self.ring as u32);
+            let forgotten = oldest > 0 && ts < self.updates[self.at(sender, oldest)].ts;
+            *(if forgotten { &mut self.tally.late } else { &mut self.tally.wrong }) += 1;
+            return;
+        };
+        let at = self.at(sender, number);
+        let update = &self.updates[at];
+        // Where encounters are told, and in a crowd whoever is chosen anew, only who was sent the update before can be
+        // waiting for this one.
+        let most = self.promise.neighbours_max;
+        let may_be_crowded = most > 0 && self.vehicles.len() > most as usize;
+        let is_awaited = !(self.promise.encounters || may_be_crowded)
+            || number.checked_sub(1).is_some_and(|last| {
+                let last = self.at(sender, last);
+                self.updates[last].receivers.contains(&receiver)
+            });
+        if update.closed && self.promise.encounters && self.may_be_latest(sender, number, now_ms) {
+            let met = self.have_met(sender, receiver, number);
+            *(if met { &mut self.tally.encounters } else { &mut self.tally.wrong }) += 1;
+            return;
+        }
+        if update.receivers.contains(&receiver) {
+            self.tally.duplicate += 1;
+            return;
+        }
+        let update = &mut self.updates[at];
+        update.receivers.push(receiver);
+        self.tally.late += update.closed as u64;
+        if is_awaited {
+            self.tally.latency.record(now_ms.saturating_sub(update.sent_ms));
+        }
+    }
+
+    /// Something came that does not say which update it is of.
+    pub fn received_undated(&mut self) {
+        self.tally.received += 1;
+        self.tally.undated += 1;
+    }
+
+    /// An update by its name, if the ring remembers it.
+    #[inline]
+    pub fn update(&self, vehicle: u32, ts: u64) -> Option<Sent> {
+        let Update { sent_ms, place, .. } = self.updates[self.at(vehicle, self.find(vehicle, ts)?)];
+        Some(Sent { sent_ms, place })
+    }
+
+    /// The latest update of a vehicle.
+    pub fn latest(&self, vehicle: u32) -> Option<Sent> {
+        let number = self.vehicles[vehicle as usize].sent.checked_sub(1)?;
+        let Update { sent_ms, place, .. } = self.updates[self.at(vehicle, number)];
+        Some(Sent { sent_ms, place })
+    }
+
+    #[inline]
+    fn find(&self, vehicle: u32, ts: u64) -> Option<u32> {
+        let sent = self.vehicles[vehicle as usize].sent;
+        (sent.saturating_sub(self.ring as u32)..sent)
+            .rev()
+            .find(|&number| self.updates[self.at(vehicle, number)].ts == ts)
     }
 
     /// A vehicle's connection has ended.
@@ -198,14 +298,17 @@ impl Ledger {
         self.vehicles[vehicle as usize].left_ms = now_ms;
     }
 
-    /// Closes the accounts whose time has come.
-    pub fn settle(&mut self, now_ms: u64) {
+    /// Closes the accounts whose time has come, and hands out each.
+    pub fn settle(&mut self, now_ms: u64, mut closed: impl FnMut(Closed)) {
         while let Some(&(vehicle, number)) = self.open.front() {
-            if self.updates[self.at(vehicle, number)].sent_ms + PATIENCE_MS > now_ms {
+            let Update { sent_ms, ts, place, .. } = self.updates[self.at(vehicle, number)];
+            if sent_ms + PATIENCE_MS > now_ms {
                 break;
             }
             self.open.pop_front();
             self.close(vehicle, number);
+            let stayed = self.stayed(vehicle, sent_ms, self.lag_ms());
+            closed(Closed { vehicle, ts, sent: Sent { sent_ms, place }, stayed });
         }
     }
 
@@ -217,10 +320,13 @@ impl Ledger {
     fn close(&mut self, sender: u32, number: u32) {
         let at = self.at(sender, number);
         self.updates[at].closed = true;
-        let place = self.updates[at].place;
+        let Update { place, sent_ms, .. } = self.updates[at];
         match self.vehicles[sender as usize].indexed.replace(place) {
             Some(from) => self.index.relocate(sender, from, place),
-            None => self.index.insert(sender, place),
+            None => {
+                self.index.insert(sender, place);
+                self.indexed += 1;
+            }
         }
         self.accounts_closed += 1;
         let stamp = self.accounts_closed;
@@ -233,79 +339,48 @@ impl Ledger {
         let lag_ms = self.lag_ms();
         let steps = lag_ms / self.gap_ms + 2;
         let reach_m = steps as f64 * self.steps_m[0].max(self.steps_m[1]) + ROUNDING_M;
-        let mut stamps = std::mem::take(&mut self.stamps);
+        let radius_m = self.promise.radius_m;
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.index.within(place, radius_m + reach_m, |other, distance_m| candidates.push((other, distance_m)));
         let (mut owed, mut paid, mut unsure) = (0, 0, 0);
-        self.index.within(place, self.radius_m + reach_m, |other, distance_m| {
-            if other == sender {
-                return;
+        for (other, distance_m) in candidates.drain(..) {
+            if other == sender || !other.is_multiple_of(self.judged_every) {
+                continue;
             }
-            let verdict = if distance_m + reach_m <= self.radius_m && self.was_there(sender, other, at, lag_ms) {
+            let verdict = if distance_m + reach_m <= radius_m && self.was_there(sender, other, at, lag_ms) {
                 Verdict::Owed
             } else {
                 self.verdict(sender, other, at, lag_ms)
             };
-            let came = stamps[other as usize] == stamp;
+            let came = self.stamps[other as usize] == stamp;
             match verdict {
+                Verdict::Owed if self.is_in_crowd(other, sent_ms, lag_ms, reach_m) => unsure += came as u64,
                 Verdict::Owed => {
                     owed += 1;
                     paid += came as u64;
                 }
                 Verdict::Unsure => unsure += came as u64,
-                Verdict::Wrong => return,
+                Verdict::Wrong => continue,
             }
-            stamps[other as usize] = 0;
-        });
+            self.stamps[other as usize] = 0;
+        }
+        self.candidates = candidates;
         // Whoever keeps the stamp got what was not meant for it, or has no position that could be looked up.
         for &receiver in &receivers {
-            if stamps[receiver as usize] == stamp {
+            if self.stamps[receiver as usize] == stamp {
                 match self.verdict(sender, receiver, at, lag_ms) {
+                    Verdict::Wrong if self.promise.encounters && self.have_met(sender, receiver, number) => {
+                        self.tally.encounters += 1;
+                    }
                     Verdict::Wrong => self.tally.wrong += 1,
                     Verdict::Owed | Verdict::Unsure => unsure += 1,
                 }
             }
         }
-        self.stamps = stamps;
         self.tally.owed += owed;
         self.tally.paid += paid;
         self.tally.unsure += unsure;
         self.updates[at].receivers = receivers;
-    }
-
-    /// By every position of `receiver` that the gateway may have known when it handled the update at `at`.
-    fn verdict(&self, sender: u32, receiver: u32, at: usize, lag_ms: u64) -> Verdict {
-        if receiver == sender {
-            return Verdict::Wrong;
-        }
-        let Update { sent_ms, place, .. } = self.updates[at];
-        let sent = self.vehicles[receiver as usize].sent;
-        let (mut within, mut beyond) = (false, false);
-        for number in (sent.saturating_sub(self.ring as u32)..sent).rev() {
-            let known = &self.updates[self.at(receiver, number)];
-            if known.sent_ms > sent_ms + lag_ms {
-                continue;
-            }
-            let distance_m = metres(place, known.place);
-            within |= distance_m <= self.radius_m + ROUNDING_M;
-            beyond |= distance_m > self.radius_m - ROUNDING_M;
-            if known.sent_ms + lag_ms <= sent_ms {
-                break;
-            }
-        }
-        match (within, beyond) {
-            (true, false) if self.was_there(sender, receiver, at, lag_ms) => Verdict::Owed,
-            (true, _) => Verdict::Unsure,
-            (false, _) => Verdict::Wrong,
-        }
-    }
-
-    /// Whether both were connected for long enough before and after the update, and the receiver's first position had
-    /// certainly been handled.
-    fn was_there(&self, sender: u32, receiver: u32, at: usize, lag_ms: u64) -> bool {
-        let sent_ms = self.updates[at].sent_ms;
-        let [sender, receiver] = [sender, receiver].map(|vehicle| &self.vehicles[vehicle as usize]);
-        // The gateway may have ended a connection up to a lag before we heard of it.
-        let stayed = |account: &Account| sent_ms.saturating_add(2 * lag_ms) < account.left_ms;
-        receiver.first_ms.saturating_add(lag_ms) <= sent_ms && stayed(receiver) && stayed(sender)
     }
 
     fn lag_ms(&self) -> u64 {
@@ -327,6 +402,8 @@ impl Ledger {
         vehicle as usize * self.ring + (number as usize & (self.ring - 1))
     }
 }
+
+mod verdict;
 
 #[cfg(test)]
 mod tests;

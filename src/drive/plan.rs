@@ -1,9 +1,12 @@
 //! What a fleet is to do, and where its vehicles are.
 
 use super::Fix;
+use super::area::Area;
+use super::owed::Promise;
 use super::roam::Roam;
 use super::roster::Roster;
 use super::trace::Trace;
+use crate::client::Dialect;
 
 /// What a fleet is to do.
 #[derive(Clone, Debug)]
@@ -16,8 +19,16 @@ pub struct Plan {
     pub period_us: u64,
     /// How long to drive.
     pub drive_ms: u64,
-    /// Who is a neighbour.
-    pub radius_m: f64,
+    /// What the gateway promises.
+    pub promise: Promise,
+    /// Deliveries to every so-manieth vehicle are judged.
+    pub judged_every: u32,
+    /// How everyone speaks.
+    pub dialect: Dialect,
+    /// How many watch, and what.
+    pub viewers: u32,
+    /// All of them the same.
+    pub area: Area,
     /// For `Host`.
     pub host: String,
     /// Of the endpoint, with its query.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use super::gallery::Watched;
+use super::latency::Latency;
 use super::owed::Tally;
 use super::trace::Dirt;
+use crate::client::Dialect;
 
 /// Cells of the progress bar.
 const BAR: usize = 24;
@@ -14,6 +17,9 @@ const NAMES_MAX: usize = 32;
 
 /// Characters of one; a close frame has room for 123 bytes.
 const NAME_CHARS_MAX: usize = 123;
+
+/// Viewers that have a line each.
+const VIEWERS_SHOWN_MAX: usize = 8;
 
 /// What counts all the others.
 const OTHERS: &str = "(others)";
@@ -34,11 +40,44 @@ pub enum Phase {
     Done,
 }
 
+/// What came while the fleet drove, and for a while after; of vehicles and viewers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// All bytes.
+    pub bytes: u64,
+    /// Positions, of whatever vehicle.
+    pub positions: u64,
+    /// Messages that they came in.
+    pub position_messages: u64,
+    /// Bytes of those, their frames' headers too.
+    pub position_bytes: u64,
+    /// `vehicle_identity` events.
+    pub identities: u64,
+    /// Bytes of those, likewise.
+    pub identity_bytes: u64,
+    /// Records of vehicles whose identity had not been told.
+    pub unnamed: u64,
+}
+
+impl Traffic {
+    /// Bytes on the wire per position; NaN without any.
+    pub fn bytes_per_position(&self) -> f64 {
+        self.position_bytes as f64 / self.positions as f64
+    }
+
+    /// The same of everything that came.
+    pub fn all_bytes_per_position(&self) -> f64 {
+        self.bytes as f64 / self.positions as f64
+    }
+}
+
 /// Everything that a drive counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// How far it is.
     pub phase: Phase,
+    /// How it speaks.
+    pub dialect: Dialect,
     /// Vehicles of the fleet.
     pub vehicles: u32,
     /// How many of them have registered.
@@ -49,8 +88,14 @@ pub struct Report {
     pub driven_ms: u64,
     /// How long they are to drive, ms.
     pub planned_ms: u64,
-    /// Updates and deliveries.
+    /// Updates and deliveries to vehicles.
     pub tally: Tally,
+    /// What each viewer was sent.
+    pub watched: Vec<Watched>,
+    /// Bytes.
+    pub traffic: Traffic,
+    /// Neighbours that vehicles were told are gone.
+    pub gone: u64,
     /// Deliveries of vehicles that are not of this fleet.
     pub strangers: u64,
     /// Updates that were not sent because their time had passed: this program was too slow.
@@ -138,6 +183,10 @@ impl fmt::Display for Report {
             ("wrong", tally.wrong),
             ("duplicate", tally.duplicate),
             ("late", tally.late),
+            ("as two met", tally.encounters),
+            ("without a time", tally.undated),
+            ("not judged", tally.unjudged),
+            ("neighbours gone", self.gone),
             ("of other vehicles", self.strangers),
             ("updates skipped", self.skipped),
             ("updates withheld", self.withheld),
@@ -146,12 +195,10 @@ impl fmt::Display for Report {
                 row(name, count(value))?;
             }
         }
-        let latency = &tally.latency;
-        let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
-        row(
-            "latency",
-            format!("{p50:>12} ms   p50\n{:<22} {p99:>12} ms   p99\n{:<22} {:>12} ms   max", "", "", latency.max_ms()),
-        )?;
+        latency(f, "latency", &tally.latency)?;
+        self.traffic(f)?;
+        self.views(f)?;
+        let mut row = |name: &str, value: String| writeln!(f, "{name:<22} {value}");
         for (all, one, counts) in [("errors", "error", &self.errors), ("connections lost", "lost", &self.closes)] {
             row(all, count(counts.values().sum()))?;
             for (name, value) in counts {
@@ -166,6 +213,84 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+impl Report {
+    /// What came, in bytes.
+    fn traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let traffic = &self.traffic;
+        let mut row = |name: &str, bytes: u64| {
+            let each = bytes as f64 / traffic.positions.max(1) as f64;
+            writeln!(f, "{name:<22} {:>15}   {each:.1} per position", grouped(bytes))
+        };
+        row("bytes received", traffic.bytes)?;
+        row("  of positions", traffic.position_bytes)?;
+        if traffic.identities > 0 {
+            row("  of identities", traffic.identity_bytes)?;
+        }
+        for (name, count) in [("identities", traffic.identities), ("positions unnamed", traffic.unnamed)] {
+            if count > 0 {
+                writeln!(f, "{name:<22} {:>15}", grouped(count))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What viewers saw: all together, and each if they are few.
+    fn views(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.watched.is_empty() {
+            return Ok(());
+        }
+        let all = Watched::all(&self.watched);
+        let count = |count| format!("{:>15}", grouped(count));
+        let mut row = |name: &str, value: String| writeln!(f, "{name:<22} {value}");
+        row("viewers", count(self.watched.len() as u64))?;
+        row("  records", format!("{}   {}/s", count(all.records), grouped(self.rate(all.records))))?;
+        row("  vehicles seen", format!("{}   of {} in view", count(all.seen), grouped(all.present)))?;
+        row("  updates in view", format!("{}   missing {}", count(all.owed), grouped(all.missing())))?;
+        row("  gone", count(all.gone))?;
+        for (name, value) in [
+            ("  wrong", all.wrong),
+            ("  duplicate", all.duplicate),
+            ("  backwards", all.backwards),
+            ("  ghosts", all.ghosts),
+            ("  gone unseen", all.gone_unseen),
+            ("  without a time", all.undated),
+        ] {
+            if value > 0 {
+                row(name, count(value))?;
+            }
+        }
+        if let Some(ms) = all.complete_ms {
+            row("  complete after", format!("{ms:>12} ms   the last"))?;
+        }
+        latency(f, "  latency", &all.latency)?;
+        if self.watched.len() > VIEWERS_SHOWN_MAX {
+            return Ok(());
+        }
+        for (viewer, one) in self.watched.iter().enumerate() {
+            let [p50, p99] = [0.5, 0.99].map(|share| one.latency.quantile_ms(share));
+            let cut = if one.cut { "  cut" } else { "" };
+            writeln!(
+                f,
+                "{:<22} {:>15}   records, {} of {} vehicles, p50 {p50} ms, p99 {p99} ms, gone {}{cut}",
+                format!("  viewer {viewer}"),
+                grouped(one.records),
+                grouped(one.seen),
+                grouped(one.present),
+                grouped(one.gone),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn latency(f: &mut fmt::Formatter<'_>, name: &str, latency: &Latency) -> fmt::Result {
+    let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
+    for (name, ms, what) in [(name, p50, "p50"), ("", p99, "p99"), ("", latency.max_ms(), "max")] {
+        writeln!(f, "{name:<22} {ms:>12} ms   {what}")?;
+    }
+    Ok(())
 }
 
 /// One more of a name that came from elsewhere: bounded, and fit for a terminal.

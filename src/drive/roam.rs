@@ -6,7 +6,8 @@
 use std::f64::consts::{PI, TAU};
 
 use super::Fix;
-use super::dice::Dice;
+use super::area::metres_per_degree;
+use crate::dice::Dice;
 use crate::wire::units::{lat_e7, lon_e7};
 
 /// City traffic: walking pace to a fast arterial road.
@@ -14,14 +15,6 @@ const SPEED_MPS: (f64, f64) = (3.0, 20.0);
 
 /// A vehicle turns after this many seconds.
 const STRAIGHT_S: (f64, f64) = (5.0, 40.0);
-
-/// Metres per degree on WGS84 at a latitude in degrees: `(east, north)`; the series of cheap-ruler, good to 1e-7.
-fn metres_per_degree(lat: f64) -> (f64, f64) {
-    let cos = |n: f64| (n * lat.to_radians()).cos();
-    let east = 111_412.84 * cos(1.0) - 93.5 * cos(3.0) + 0.118 * cos(5.0);
-    let north = 111_132.954 - 559.822 * cos(2.0) + 1.175 * cos(4.0);
-    (east, north)
-}
 
 /// All vehicles of a square.
 #[derive(Clone, Debug)]

@@ -3,6 +3,10 @@
 //! A name carries its number, `drive-00017` or `drive-00017-8948` with what a recording calls the vehicle, so that a
 //! delivery finds its vehicle without a hash.
 
+use rustc_hash::FxHashMap;
+
+use crate::wire::state;
+
 /// Longest vehicle id of the protocol: `^[A-Za-z0-9._-]{3,40}$`.
 const ID_BYTES_MAX: usize = 40;
 
@@ -15,6 +19,7 @@ pub struct Roster {
     /// With its dash.
     prefix: String,
     ids: Vec<String>,
+    by_key: FxHashMap<u64, u32>,
 }
 
 impl Roster {
@@ -38,7 +43,9 @@ impl Roster {
             }
             id
         });
-        Roster { ids: ids.collect(), prefix: prefix.clone() }
+        let ids: Vec<String> = ids.collect();
+        let by_key = ids.iter().zip(0..).map(|(id, number)| (state::key(id), number)).collect();
+        Roster { prefix, ids, by_key }
     }
 
     /// How many there are.
@@ -63,6 +70,17 @@ impl Roster {
         let number = digits.take(9).fold(0, |number, digit| number * 10 + (digit - b'0') as u32);
         (self.ids.get(number as usize)?.as_bytes() == id).then_some(number)
     }
+
+    /// The key of a vehicle.
+    pub fn key(&self, number: u32) -> u64 {
+        state::key(self.id(number))
+    }
+
+    /// The vehicle of a key, if it is one of ours.
+    #[inline]
+    pub fn by_key(&self, key: u64) -> Option<u32> {
+        self.by_key.get(&key).copied()
+    }
 }
 
 fn allowed(text: &str) -> impl Iterator<Item = char> {
@@ -79,6 +97,7 @@ mod tests {
         assert_eq!((roster.id(17), roster.id(119_999)), ("drive-00017", "drive-119999"));
         for number in 0..roster.len() {
             assert_eq!(roster.number(roster.id(number).as_bytes()), Some(number));
+            assert_eq!(roster.by_key(roster.key(number)), Some(number));
         }
     }
 
@@ -98,5 +117,6 @@ mod tests {
             assert_eq!(roster.number(id.as_bytes()), None, "{id}");
         }
         assert_eq!(roster.number(b"drive-99999999999999999999"), None);
+        assert_eq!(roster.by_key(state::key("drive-00020")), None);
     }
 }

@@ -1,25 +1,38 @@
 //! What a vehicle says, and how much of an answer it has to understand.
 //!
-//! Nearly all that arrives are `peer_location`s, some hundred thousand per second, of which a load generator needs two
-//! fields. [`hear`] reads them in one pass over the text, in any order of keys, and passes over what it does not need.
-//! What that pass cannot be sure of (an escape in a name, a number that is no integer) is left to a real JSON parser.
-
-use std::io::Write;
+//! Nearly all events that arrive are `peer_location`s, some hundred thousand per second, of which a load generator needs
+//! two fields. They are read in one pass over the text, in any order of keys; what that pass cannot be sure of is left to
+//! a real JSON parser.
 
 use simd_json::prelude::*;
 
 use super::Fix;
 use super::roster::Roster;
+use crate::client::Client;
+use crate::client::Registration;
+use crate::client::scan::{Go, Scanner};
+use crate::wire::state::State;
+use crate::wire::units;
 
-/// What a gateway's message is about.
+/// What an event of the gateway is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// A neighbour's update.
+pub enum Told {
+    /// A vehicle's update.
     PeerLocation {
         /// Whose; `None` is a vehicle that is not of the fleet.
         sender: Option<u32>,
         /// Which.
         ts: u64,
+    },
+    /// A vehicle has left the view.
+    PeerGone {
+        /// Whose; `None` is a vehicle that is not of the fleet.
+        sender: Option<u32>,
+    },
+    /// What is watched from now on.
+    Watching {
+        /// There are more vehicles than are sent.
+        cut: bool,
     },
     /// The gateway knows the vehicle from now on.
     Registered,
@@ -30,92 +43,77 @@ pub enum Heard {
     },
     /// Any other event.
     Other,
-    /// Not an event at all.
+    /// It lacks what an event of its name has.
     Nonsense,
 }
 
-/// Appends the registration of a vehicle.
-pub fn register(out: &mut Vec<u8>, id: &str, number: u32) {
-    // Writing into memory does not fail.
-    let _ = write!(
-        out,
-        concat!(
-            r#"{{"event":"register","data":{{"vehicleId":"{id}","driverName":"Driver {number}","#,
-            r#""vehicleInfo":{{"licensePlate":"RR {number:05}","model":"Roadster","color":"blue"}}}}}}"#
-        ),
-        id = id,
-        number = number
-    );
+/// Says who a vehicle is.
+pub fn register(client: &mut Client, id: &str, number: u32) {
+    client.register(&Registration {
+        vehicle_id: id,
+        driver_name: &format!("Driver {number}"),
+        license_plate: Some(&format!("RR {number:05}")),
+        model: Some("Roadster"),
+        color: Some("blue"),
+        auth_token: None,
+    });
 }
 
-/// Appends an update: positions to 7 decimals, exactly the 1e-7 degree of the fix.
-pub fn location_update(out: &mut Vec<u8>, id: &str, fix: &Fix, ts: u64) {
-    let _ = write!(out, r#"{{"event":"location_update","data":{{"vehicleId":"{id}","lat":"#);
-    decimal_degrees(out, fix.lat_e7);
-    out.extend_from_slice(br#","lon":"#);
-    decimal_degrees(out, fix.lon_e7);
-    let _ = write!(out, r#","speed":{:.2}"#, fix.speed_mps);
-    if let Some(heading) = fix.heading_degrees {
+/// A fix as a vehicle reports it: positions exactly, the heading as its instruments have it, in tenths of a degree.
+pub fn state(key: u64, fix: &Fix) -> State {
+    State {
+        lat_e7: fix.lat_e7,
+        lon_e7: fix.lon_e7,
+        speed: units::speed(Some(fix.speed_mps)),
         // 359.96° is north, not 360.0°.
-        let tenths = (heading * 10.0).round() as u32 % 3600;
-        let _ = write!(out, r#","heading":{}.{}"#, tenths / 10, tenths % 10);
+        heading: units::heading(fix.heading_degrees.map(|heading| (heading * 10.0).round() / 10.0)),
+        ..State::unavailable(key)
     }
-    let _ = write!(out, r#","ts":{ts}}}}}"#);
 }
 
-fn decimal_degrees(out: &mut Vec<u8>, e7: i32) {
-    let sign = if e7 < 0 { "-" } else { "" };
-    let e7 = e7.unsigned_abs();
-    let _ = write!(out, "{sign}{}.{:07}", e7 / 10_000_000, e7 % 10_000_000);
-}
-
-/// Understands a message. Its bytes may be changed.
+/// Understands an event.
 #[inline]
-pub fn hear(text: &mut [u8], roster: &Roster) -> Heard {
-    scan(text, roster).unwrap_or_else(|| parse(text, roster))
+pub fn understand(name: &str, text: &str, roster: &Roster) -> Told {
+    match name {
+        "peer_location" | "peer_gone" | "watching" | "error" => {}
+        "registered" => return Told::Registered,
+        _ => return Told::Other,
+    }
+    scan(name, text, roster).or_else(|| parse(name, text, roster)).unwrap_or(Told::Nonsense)
 }
 
 /// The quick way; `None` for what it does not understand.
-fn scan(text: &[u8], roster: &Roster) -> Option<Heard> {
-    let mut scanner = Scanner { rest: text };
-    let (mut event, mut data) = (None, Fields::default());
-    scanner.object(|scanner, key| {
+fn scan(name: &str, text: &str, roster: &Roster) -> Option<Told> {
+    let mut data = Fields::default();
+    Scanner::new(text.as_bytes()).object(|scanner, key| {
         match key {
-            b"event" => {
-                let name = scanner.string()?;
-                event = Some(name);
-                // No other event has anything that we need.
-                let all = !matches!(name, b"peer_location" | b"error");
-                return Some(if all { Go::Stop } else { Go::On });
-            }
             b"data" => data.read(scanner)?,
             _ => scanner.skip_value()?,
         }
         Some(Go::On)
     })?;
-    Some(match event? {
-        b"peer_location" => Heard::PeerLocation { sender: roster.number(data.vehicle_id?), ts: data.ts? },
-        b"error" => Heard::Error { code: str::from_utf8(data.code?).ok()?.to_string() },
-        b"registered" => Heard::Registered,
-        _ => Heard::Other,
+    Some(match name {
+        "peer_location" => Told::PeerLocation { sender: roster.number(data.vehicle_id?), ts: data.ts? },
+        "peer_gone" => Told::PeerGone { sender: roster.number(data.vehicle_id?) },
+        "watching" => Told::Watching { cut: data.cut? },
+        "error" => Told::Error { code: str::from_utf8(data.code?).ok()?.to_owned() },
+        _ => return None,
     })
 }
 
 /// The sure way.
-fn parse(text: &mut [u8], roster: &Roster) -> Heard {
-    let Ok(message) = simd_json::to_borrowed_value(text) else { return Heard::Nonsense };
-    let data = message.get("data");
-    let text = |key| data.and_then(|data| data.get_str(key));
-    match message.get_str("event") {
-        Some("peer_location") => match (text("vehicleId"), data.and_then(|data| data.get_u64("ts"))) {
-            (Some(id), Some(ts)) => Heard::PeerLocation { sender: roster.number(id.as_bytes()), ts },
-            _ => Heard::Nonsense,
-        },
-        Some("error") => text("code").map_or(Heard::Nonsense, |code| Heard::Error { code: code.to_string() }),
-        Some("registered") => Heard::Registered,
-        Some(_) => Heard::Other,
-        None => Heard::Nonsense,
-    }
+fn parse(name: &str, text: &str, roster: &Roster) -> Option<Told> {
+    let mut bytes = text.as_bytes().to_vec();
+    let message = simd_json::to_borrowed_value(&mut bytes).ok()?;
+    let data = message.get("data")?;
+    let sender = || Some(roster.number(data.get_str("vehicleId")?.as_bytes()));
+    Some(match name {
+        "peer_location" => Told::PeerLocation { sender: sender()?, ts: data.get_u64("ts")? },
+        "peer_gone" => Told::PeerGone { sender: sender()? },
+        "watching" => Told::Watching { cut: data.get_bool("cut")? },
+        "error" => Told::Error { code: data.get_str("code")?.to_owned() },
+        _ => return None,
+    })
 }
 
 /// The fields of `data` that matter to us.
@@ -124,15 +122,18 @@ struct Fields<'a> {
     vehicle_id: Option<&'a [u8]>,
     ts: Option<u64>,
     code: Option<&'a [u8]>,
+    cut: Option<bool>,
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     fn read(&mut self, scanner: &mut Scanner<'a>) -> Option<()> {
         scanner.object(|scanner, key| {
             match key {
                 b"vehicleId" => self.vehicle_id = Some(scanner.string()?),
                 b"ts" => self.ts = Some(scanner.integer()?),
                 b"code" => self.code = Some(scanner.string()?),
+                b"cut" => self.cut = Some(scanner.flag()?),
                 _ => scanner.skip_value()?,
             }
             Some(Go::On)
@@ -140,202 +141,79 @@ impl<'a> Fields<'a> {
     }
 }
 
-enum Go {
-    On,
-    Stop,
-}
-
-/// Walks over JSON, trusting that it is: the frame's text is the gateway's, and what looks odd goes to the parser.
-struct Scanner<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Scanner<'a> {
-    /// Calls `member` with each key; it has to consume the value.
-    #[inline]
-    fn object(&mut self, mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<Go>) -> Option<()> {
-        self.take(b'{')?;
-        if self.peek()? == b'}' {
-            return self.take(b'}');
-        }
-        loop {
-            let key = self.string()?;
-            self.take(b':')?;
-            if let Go::Stop = member(self, key)? {
-                return Some(());
-            }
-            if self.peek()? == b'}' {
-                return self.take(b'}');
-            }
-            self.take(b',')?;
-        }
-    }
-
-    /// The next byte that is not white space.
-    #[inline]
-    fn peek(&mut self) -> Option<u8> {
-        loop {
-            match *self.rest.first()? {
-                b' ' | b'\n' | b'\r' | b'\t' => self.rest = &self.rest[1..],
-                byte => return Some(byte),
-            }
-        }
-    }
-
-    #[inline]
-    fn take(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.rest = &self.rest[1..])
-    }
-
-    /// A string without escapes.
-    #[inline]
-    fn string(&mut self) -> Option<&'a [u8]> {
-        self.take(b'"')?;
-        let end = self.rest.iter().position(|&byte| byte == b'"' || byte == b'\\')?;
-        let (string, rest) = self.rest.split_at(end);
-        self.rest = &rest[1..];
-        (rest[0] == b'"').then_some(string)
-    }
-
-    #[inline]
-    fn integer(&mut self) -> Option<u64> {
-        self.peek()?;
-        let mut number = 0u64;
-        let mut digits = 0;
-        while let Some(byte) = self.rest.get(digits).filter(|byte| byte.is_ascii_digit()) {
-            number = number.checked_mul(10)?.checked_add((byte - b'0') as u64)?;
-            digits += 1;
-        }
-        let next = *self.rest.get(digits)?;
-        self.rest = &self.rest[digits..];
-        (digits > 0 && !matches!(next, b'.' | b'e' | b'E')).then_some(number)
-    }
-
-    fn skip_value(&mut self) -> Option<()> {
-        match self.peek()? {
-            b'"' => self.string().map(drop),
-            b'{' | b'[' => {
-                let mut depth = 0;
-                loop {
-                    match self.peek()? {
-                        b'"' => {
-                            self.string()?;
-                            continue;
-                        }
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' => depth -= 1,
-                        _ => {}
-                    }
-                    self.rest = &self.rest[1..];
-                    if depth == 0 {
-                        return Some(());
-                    }
-                }
-            }
-            _ => {
-                let end = self.rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']'))?;
-                self.rest = &self.rest[end..];
-                Some(())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn roster() -> Roster {
         Roster::numbered("drive", 20)
     }
 
-    fn heard(text: &str) -> Heard {
-        hear(&mut text.as_bytes().to_vec(), &roster())
+    fn told(name: &str, text: &str) -> Told {
+        understand(name, text, &roster())
     }
 
-    fn is_scanned(text: &str) -> bool {
-        scan(text.as_bytes(), &roster()).is_some()
+    fn is_scanned(name: &str, text: &str) -> bool {
+        scan(name, text, &roster()).is_some()
     }
 
     #[test]
     fn a_peer_location_in_any_order_and_spacing() {
         let usual = r#"{"event":"peer_location","data":{"vehicleId":"drive-00017","lat":30.2672001,"lon":-97.7431002,"ts":1760000000123,"coalesced":true,"speed":13.42,"heading":91.5}}"#;
-        assert!(is_scanned(usual));
-        assert_eq!(heard(usual), Heard::PeerLocation { sender: Some(17), ts: 1_760_000_000_123 });
+        assert!(is_scanned("peer_location", usual));
+        assert_eq!(told("peer_location", usual), Told::PeerLocation { sender: Some(17), ts: 1_760_000_000_123 });
         for text in [
             r#"{"data":{"ts":7,"coalesced":true,"lat":-1e-7,"vehicleId":"a-1"},"event":"peer_location"}"#,
             r#" { "event" : "peer_location" , "data" : { "ts" : 7 , "x":[1,{"ts":9,"s":"}]"}], "vehicleId" : "a-1" } } "#,
             "{\"v\":2,\"event\":\"peer_location\",\"data\":{\"vehicleId\":\"a-1\",\r\n\t\"ts\":7}}",
         ] {
-            assert!(is_scanned(text), "{text}");
-            assert_eq!(heard(text), Heard::PeerLocation { sender: None, ts: 7 }, "{text}");
+            assert!(is_scanned("peer_location", text), "{text}");
+            assert_eq!(told("peer_location", text), Told::PeerLocation { sender: None, ts: 7 }, "{text}");
         }
     }
 
     #[test]
     fn the_unusual_goes_to_the_parser() {
         for text in [
-            r#"{"event":"peer\u005flocation","data":{"vehicleId":"drive-00001","ts":7}}"#,
             r#"{"event":"peer_location","data":{"vehicleId":"drive-\u00300001","ts":7}}"#,
             r#"{"event":"peer_location","data":{"note":"say \"ts\"","vehicleId":"drive-00001","ts":7}}"#,
         ] {
-            assert!(!is_scanned(text), "{text}");
-            assert_eq!(heard(text), Heard::PeerLocation { sender: Some(1), ts: 7 }, "{text}");
+            assert!(!is_scanned("peer_location", text), "{text}");
+            assert_eq!(told("peer_location", text), Told::PeerLocation { sender: Some(1), ts: 7 }, "{text}");
         }
     }
 
     #[test]
     fn other_events() {
-        assert_eq!(heard(r#"{"event":"registered","data":{"vehicleId":"drive-00017"}}"#), Heard::Registered);
-        assert_eq!(heard(r#"{"event":"connected","data":{"ts":1,"sessionId":"x"}}"#), Heard::Other);
-        assert_eq!(heard(r#"{"data":{"vehicles":[{"vehicleId":"\""}]},"event":"nearby_vehicles"}"#), Heard::Other);
-        let error = r#"{"event":"error","data":{"message":"wait","ts":5,"details":{"retryAfterMs":200},"code":"rate_limited"}}"#;
-        assert_eq!(heard(error), Heard::Error { code: "rate_limited".into() });
-    }
-
-    #[test]
-    fn what_is_no_event() {
-        for text in [
-            "",
-            "{",
-            "{}",
-            "[]",
-            "null",
-            r#"{"event":7}"#,
-            r#"{"event":"peer_location"}"#,
-            r#"{"event":"peer_location","data":{"vehicleId":"a-1"}}"#,
-            r#"{"event":"peer_location","data":{"vehicleId":"a-1","ts":7.5}}"#,
-            r#"{"event":"peer_location","data":{"vehicleId":"a-1","ts":99999999999999999999}}"#,
-            r#"{"event":"error","data":{}}"#,
+        for (name, data, expected) in [
+            ("registered", r#"{"vehicleId":"drive-00001"}"#, Told::Registered),
+            ("error", r#"{"code":"rate_limited","message":"…"}"#, Told::Error { code: "rate_limited".into() }),
+            ("error", r#"{"code":"\u0078"}"#, Told::Error { code: "x".into() }),
+            ("peer_gone", r#"{"vehicleId":"drive-00003"}"#, Told::PeerGone { sender: Some(3) }),
+            ("peer_gone", r#"{"vehicleId":"else"}"#, Told::PeerGone { sender: None }),
+            ("watching", r#"{"epoch":1,"vehicles":9,"cut":true,"view":{"south":1}}"#, Told::Watching { cut: true }),
+            ("watching", r#"{"cut":false,"x":"\""}"#, Told::Watching { cut: false }),
+            ("presence_update", r#"{"vehicleId":"drive-00001","ts":7}"#, Told::Other),
+            ("error", "{}", Told::Nonsense),
+            ("peer_location", r#"{"vehicleId":"drive-00001"}"#, Told::Nonsense),
+            ("peer_location", r#"{"vehicleId":"drive-00001","ts":-7}"#, Told::Nonsense),
+            ("peer_location", r#"{"vehicleId":"drive-00001","ts":1.5}"#, Told::Nonsense),
+            ("watching", "{}", Told::Nonsense),
         ] {
-            assert_eq!(heard(text), Heard::Nonsense, "{text}");
+            let text = format!(r#"{{"event":"{name}","data":{data}}}"#);
+            assert_eq!(told(name, &text), expected, "{text}");
         }
     }
 
     #[test]
-    fn what_a_vehicle_says_is_json() {
-        let mut out = Vec::new();
-        register(&mut out, "drive-00017", 17);
-        let said: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(said["event"], "register");
-        assert_eq!(said["data"]["vehicleId"], "drive-00017");
-        assert_eq!(said["data"]["driverName"], "Driver 17");
-        out.clear();
+    fn a_fix_is_reported_as_instruments_have_it() {
         let fix = Fix { lat_e7: -7, lon_e7: -1_799_999_999, speed_mps: 13.418, heading_degrees: Some(359.96) };
-        location_update(&mut out, "drive-00017", &fix, 1_760_000_000_123);
-        let said: Value = serde_json::from_slice(&out).unwrap();
-        let expected = json!({
-            "event": "location_update",
-            "data": {
-                "vehicleId": "drive-00017", "lat": -0.0000007, "lon": -179.9999999, "speed": 13.42, "heading": 0.0,
-                "ts": 1_760_000_000_123u64,
-            }
-        });
-        assert_eq!(said, expected);
-        out.clear();
-        location_update(&mut out, "x", &Fix { heading_degrees: None, ..fix }, 1);
-        assert!(!String::from_utf8(out).unwrap().contains("heading"));
+        let state = state(9, &fix);
+        assert_eq!((state.key, state.lat_e7, state.lon_e7), (9, -7, -1_799_999_999));
+        assert_eq!((state.speed, state.heading), (671, 0));
+        let state = super::state(9, &Fix { heading_degrees: Some(91.54), ..fix });
+        assert_eq!(units::heading_degrees(state.heading), Some(91.5));
+        let state = super::state(9, &Fix { heading_degrees: None, ..fix });
+        assert_eq!(state.heading, units::HEADING_UNAVAILABLE);
     }
 }

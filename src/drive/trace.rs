@@ -17,6 +17,7 @@ use flate2::read::MultiGzDecoder;
 use super::{Fix, iso8601};
 use crate::geo::Place;
 use crate::geo::distance::metres;
+use crate::wire::json::Edges;
 use crate::wire::units::{degrees, lat_e7, lon_e7};
 
 /// Faster than any road vehicle: 252 km/h. As a reported speed, or as what two fixes imply.
@@ -182,6 +183,21 @@ impl Trace {
     pub fn span_ms(&self) -> (i64, i64) {
         let points = || self.vehicles.iter().flat_map(|track| &track.points).map(|point| point.unix_ms);
         (points().min().unwrap_or(0), points().max().unwrap_or(0))
+    }
+
+    /// The box around all fixes; the shorter way round from the first one.
+    pub fn extent(&self) -> Edges {
+        let points = || self.vehicles.iter().flat_map(|track| &track.points);
+        let Some(first) = points().next() else { return Edges { south_e7: 0, west_e7: 0, north_e7: 0, east_e7: 0 } };
+        let lats = || points().map(|point| point.lat_e7);
+        let steps = || points().map(|point| lon_step(first, point));
+        let lon_e7 = |step: i64| lon_e7(degrees(first.lon_e7) + step as f64 / 1e7);
+        Edges {
+            south_e7: lats().min().unwrap_or(first.lat_e7),
+            west_e7: lon_e7(steps().min().unwrap_or(0)),
+            north_e7: lats().max().unwrap_or(first.lat_e7),
+            east_e7: lon_e7(steps().max().unwrap_or(0)),
+        }
     }
 }
 

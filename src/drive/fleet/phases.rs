@@ -2,11 +2,13 @@
 
 use std::mem;
 
-use super::super::client::Stage;
+use super::super::conn::{Stage, Who};
 use super::super::report::{Phase, Report};
 use super::super::talk;
-use super::{CLOSING_MS_MAX, Fleet, JOINING_STALLED_MS, client};
+use super::{CLOSING_MS_MAX, Fleet, JOINING_STALLED_MS, conn};
 use crate::turn::{ConnId, Now};
+use crate::wire::json::Terms;
+use crate::wire::state::State;
 
 /// Vehicles that may be connecting or registering at once: enough to keep a gateway busy, too few to fill its backlog.
 const JOINING_MAX: u32 = 64;
@@ -14,18 +16,20 @@ const JOINING_MAX: u32 = 64;
 /// A vehicle with nothing to report says this often that it is there; a gateway ends it after 60 s of silence.
 const HEARTBEAT_MS: u64 = 20_000;
 
-const HEARTBEAT: &[u8] = br#"{"event":"heartbeat","data":{}}"#;
+/// So long after the vehicles have begun, viewers ask for their view: by then there is something to see.
+const VIEWS_AFTER_MS: u64 = 2_000;
 
 impl<P: FnMut(&Report)> Fleet<P> {
     /// Does what the time asks for; answers how many connections are wanted.
     pub(super) fn advance(&mut self, now: Now) -> u32 {
-        self.ledger.settle(now.mono_ms);
+        let gallery = &mut self.gallery;
+        self.ledger.settle(now.mono_ms, |closed| gallery.closed(&closed));
         loop {
             let phase = self.report.phase;
             let waited_ms = now.mono_ms - self.since_ms;
             match phase {
                 Phase::Joining => {
-                    let wanted = self.plan.roster.len() - self.seated - self.connecting;
+                    let wanted = self.everyone() - self.seated - self.connecting;
                     if wanted + self.connecting + self.registering > 0 && waited_ms < JOINING_STALLED_MS {
                         return self.connects(now, wanted);
                     }
@@ -34,6 +38,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 }
                 Phase::Driving => {
                     self.tick(now);
+                    self.watch(now);
                     self.report.driven_ms = waited_ms.min(self.plan.drive_ms);
                     if self.report.driven_ms == self.plan.drive_ms || self.live + self.registering == 0 {
                         self.report.deserted = self.live == 0;
@@ -47,10 +52,10 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 }
                 Phase::Closing => {
                     if waited_ms >= CLOSING_MS_MAX {
-                        let left = self.clients.iter_mut().filter_map(Option::take);
-                        self.released.extend(left.map(|client| client.conn));
+                        let left = self.conns.iter_mut().filter_map(Option::take);
+                        self.released.extend(left.map(|conn| conn.id));
                     }
-                    if self.clients.iter().all(Option::is_none) {
+                    if self.conns.iter().all(Option::is_none) {
                         self.enter(now, Phase::Done);
                     }
                 }
@@ -79,20 +84,23 @@ impl<P: FnMut(&Report)> Fleet<P> {
         if phase != Phase::Closing {
             return;
         }
-        for seat in &mut self.clients {
+        for seat in &mut self.conns {
             match seat {
-                Some(client) if matches!(client.stage, Stage::Registering | Stage::Registered) => {
+                Some(conn) if matches!(conn.stage, Stage::Registering | Stage::Ready) => {
                     // Stopped early, accounts are still open. From here on it is owed nothing.
-                    self.ledger.left(client.vehicle, now.mono_ms);
-                    client.say_goodbye(1000);
-                    client.stage = Stage::Closing;
-                    if !mem::replace(&mut client.queued, true) {
-                        self.queue.push(client.conn);
+                    match conn.who {
+                        Who::Vehicle(vehicle) => self.ledger.left(vehicle, now.mono_ms),
+                        Who::Viewer(viewer) => self.gallery.left(viewer),
+                    }
+                    conn.client.goodbye(1000);
+                    conn.stage = Stage::Closing;
+                    if !mem::replace(&mut conn.queued, true) {
+                        self.queue.push(conn.id);
                     }
                 }
                 // Not a WebSocket yet: there is no way to say goodbye.
-                Some(client) if client.stage == Stage::Upgrading => {
-                    self.released.push(client.conn);
+                Some(conn) if conn.stage == Stage::Upgrading => {
+                    self.released.push(conn.id);
                     *seat = None;
                 }
                 _ => {}
@@ -122,25 +130,47 @@ impl<P: FnMut(&Report)> Fleet<P> {
         (tick as u128 * self.plan.period_us as u128 / self.plan.roster.len() as u128) as u64
     }
 
-    fn update(&mut self, now: Now, vehicle: u32, conn: ConnId) {
-        let Some(client) = client(&mut self.clients, conn) else { return };
+    fn update(&mut self, now: Now, vehicle: u32, id: ConnId) {
+        let Some(conn) = conn(&mut self.conns, id) else { return };
         let seat = &mut self.seats[vehicle as usize];
-        self.scratch.clear();
         match self.plan.movement.fix(vehicle, now.mono_ms - self.started_ms) {
-            Some(_) if client.blocked => {
+            Some(_) if conn.blocked => {
                 self.report.withheld += 1;
                 return;
             }
             Some(fix) => {
                 seat.ts = now.unix_ms.max(seat.ts + 1);
-                talk::location_update(&mut self.scratch, self.plan.roster.id(vehicle), &fix, seat.ts);
+                let state = State { msg_cnt: (seat.sent % 128) as u8, ..talk::state(seat.key, &fix) };
+                seat.sent += 1;
+                conn.client.report(self.plan.roster.id(vehicle), &state, seat.ts);
                 self.ledger.sent(vehicle, now.mono_ms, seat.ts, fix.place());
             }
-            None if now.mono_ms >= seat.spoke_ms + HEARTBEAT_MS => self.scratch.extend_from_slice(HEARTBEAT),
+            None if now.mono_ms >= seat.spoke_ms + HEARTBEAT_MS => conn.client.heartbeat(),
             None => return,
         }
         seat.spoke_ms = now.mono_ms;
-        client.say(&self.scratch);
-        self.queue(conn);
+        self.queue(id);
+    }
+
+    /// When viewers ask for their view.
+    pub(super) fn views_at_ms(&self) -> u64 {
+        self.started_ms + VIEWS_AFTER_MS.min(self.plan.drive_ms / 4)
+    }
+
+    /// Lets the viewers ask once it is time.
+    fn watch(&mut self, now: Now) {
+        if self.waiting.is_empty() || now.mono_ms < self.views_at_ms() {
+            return;
+        }
+        let edges = self.gallery.area().edges();
+        for id in mem::take(&mut self.waiting) {
+            let Some(conn) = conn(&mut self.conns, id) else { continue };
+            let Who::Viewer(viewer) = conn.who else { continue };
+            conn.client.view(Some(edges), &Terms::default());
+            let latest =
+                (0..self.plan.roster.len()).filter_map(|vehicle| Some((vehicle, self.ledger.latest(vehicle)?)));
+            self.gallery.asked(viewer, now.mono_ms, latest);
+            self.queue(id);
+        }
     }
 }

@@ -1,21 +1,28 @@
 //! The fleet against a small gateway in the same thread, on a clock that only moves when told.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::super::area::{self, Area};
+use super::super::gallery::Watched;
+use super::super::owed::Promise;
 use super::super::plan::Movement;
 use super::super::roam::Roam;
 use super::super::roster::Roster;
 use super::super::trace::Trace;
 use super::*;
+use crate::client::Dialect;
 use crate::geo::Place;
 use crate::geo::distance::metres;
 use crate::wire::frame::{self, Opcode, Role};
+use crate::wire::json::Edges;
 use crate::wire::message::{Decoder, Message};
+use crate::wire::slim::{self, StateFrames};
+use crate::wire::state::{self, State};
 use crate::wire::units::{lat_e7, lon_e7};
 use crate::wire::upgrade::{self, Request};
 
@@ -44,14 +51,28 @@ struct Faults {
     takes: usize,
     /// At this time the fleet is told to stop, and the gateway falls silent.
     stops: Option<u64>,
+    /// Viewers are never shown the first of the vehicles.
+    hides: bool,
+    /// Viewers are not told that a vehicle has left the view.
+    keeps: bool,
+    /// Nobody is told who belongs to a key.
+    nameless: bool,
 }
 
 #[derive(Default)]
 struct Peer {
     upgraded: bool,
     decoder: Decoder,
+    is_binary: bool,
     vehicle: Option<String>,
     place: Option<Place>,
+    /// Its last position.
+    state: Option<(State, u64)>,
+    view: Option<Edges>,
+    /// Whom it was shown.
+    shown: BTreeSet<u64>,
+    /// Whom it knows by key.
+    named: BTreeSet<u64>,
     /// With this code.
     said_goodbye: Option<u16>,
     shut: bool,
@@ -72,6 +93,9 @@ struct World {
     /// For the fleet, by the time of their arrival.
     to_fleet: VecDeque<(u64, ConnId, Arrival)>,
     deliveries: u64,
+    /// To viewers.
+    viewed: u64,
+    gone: u64,
     updates: u64,
     latency_ms: u64,
 }
@@ -90,11 +114,20 @@ fn plan(vehicles: u32, hz: u64, drive_ms: u64) -> Plan {
         movement: Movement::Roam(Roam::new(vehicles, (30.2672, -97.7431), 1_500.0, 5)),
         period_us: 1_000_000 / hz,
         drive_ms,
-        radius_m: RADIUS_M,
+        promise: Promise { radius_m: RADIUS_M, neighbours_max: 0, encounters: false },
+        judged_every: 1,
+        dialect: Dialect::Json,
+        viewers: 0,
+        area: Area::new(area::square((30.2672, -97.7431), 800.0)),
         host: "localhost:3002".into(),
         path: "/v2v".into(),
         seed: 5,
     }
+}
+
+/// The same in the binary dialect.
+fn binary(plan: Plan) -> Plan {
+    Plan { dialect: Dialect::Binary, promise: Promise { encounters: true, ..plan.promise }, ..plan }
 }
 
 fn run(plan: Plan, faults: Faults) -> World {
@@ -115,6 +148,8 @@ fn run(plan: Plan, faults: Faults) -> World {
         asked: 7,
         to_fleet: VecDeque::new(),
         deliveries: 0,
+        viewed: 0,
+        gone: 0,
         updates: 0,
         latency_ms: 3,
     };
@@ -184,7 +219,7 @@ impl World {
             turn.sends.iter().map(|send| (send.conn, turn.bytes(send).to_vec())).collect();
         let (finished, released) = (turn.finished.to_vec(), turn.released.to_vec());
         let connects = turn.connects;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         assert!(sends.iter().all(|(conn, _)| seen.insert(*conn)), "one send per connection and turn");
         for (conn, mut bytes) in sends {
             if self.faults.takes > 0 && bytes.len() > self.faults.takes {
@@ -228,7 +263,8 @@ impl World {
             if self.faults.full {
                 out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
             } else {
-                upgrade::accept(&mut out, &request, None);
+                peer.is_binary = request.offers("ringroad.v1");
+                upgrade::accept(&mut out, &request, peer.is_binary.then_some("ringroad.v1"));
                 say(&mut out, &json!({"event": "connected", "data": {"ts": 1, "sessionId": "x"}}));
             }
             peer.upgraded = true;
@@ -241,6 +277,12 @@ impl World {
             let said: Value = match message {
                 None => break,
                 Some(Message::Text(text)) => serde_json::from_slice(text).unwrap(),
+                Some(Message::Binary(message)) => {
+                    let reported = slim::read(message).unwrap();
+                    assert!(peer.is_binary && reported.state.key == state::key(peer.vehicle.as_ref().unwrap()));
+                    self.moved(&mut peer, reported.state, reported.ts.unwrap());
+                    continue;
+                }
                 Some(Message::Pong(payload)) => {
                     assert_eq!(payload, b"alive?");
                     peer.pongs += 1;
@@ -273,10 +315,29 @@ impl World {
                 }
                 "location_update" => {
                     assert_eq!(data["vehicleId"], peer.vehicle.as_deref().unwrap());
+                    assert!(!peer.is_binary, "a position as JSON");
                     let degrees = |key: &str| data[key].as_f64().unwrap();
-                    let place = Place::from_e7(lat_e7(degrees("lat")), lon_e7(degrees("lon")));
-                    peer.place = Some(place);
-                    self.publish(place, data);
+                    let state = State {
+                        lat_e7: lat_e7(degrees("lat")),
+                        lon_e7: lon_e7(degrees("lon")),
+                        ..State::unavailable(state::key(data["vehicleId"].as_str().unwrap()))
+                    };
+                    self.moved(&mut peer, state, data["ts"].as_u64().unwrap());
+                }
+                "view" => {
+                    let e7 = |key: &str| (data[key].as_f64().unwrap() * 1e7).round() as i32;
+                    let [south_e7, west_e7, north_e7, east_e7] = ["south", "west", "north", "east"].map(e7);
+                    peer.view = Some(Edges { south_e7, west_e7, north_e7, east_e7 });
+                    say(&mut out, &json!({"event": "watching", "data": {"epoch": 1, "cut": false}}));
+                    self.send(conn, Arrival::Bytes(std::mem::take(&mut out)));
+                    let all: Vec<_> =
+                        self.peers.values().filter_map(|other| Some((other.vehicle.clone()?, other.state?))).collect();
+                    for (vehicle, (state, ts)) in all {
+                        self.show(conn, &mut peer, &vehicle, &state, ts);
+                    }
+                    if peer.is_binary {
+                        StateFrames::begin(&mut out, 0, 1, self.now.unix_ms).finish(&mut out, true);
+                    }
                 }
                 "heartbeat" => {}
                 other => panic!("{other}"),
@@ -288,25 +349,85 @@ impl World {
         self.peers.insert(conn, peer);
     }
 
-    fn publish(&mut self, place: Place, data: &Value) {
+    /// A vehicle, which is not among the peers just now, is at a place.
+    fn moved(&mut self, peer: &mut Peer, state: State, ts: u64) {
+        let place = Place::from_e7(state.lat_e7, state.lon_e7);
+        (peer.place, peer.state) = (Some(place), Some((state, ts)));
+        let vehicle = peer.vehicle.clone().unwrap();
         self.updates += 1;
         let every = |count: u64, n: u64| n > 0 && count.is_multiple_of(n);
         let stray = every(self.updates, self.faults.stray_every);
-        let mut out = Vec::new();
-        say(&mut out, &json!({"event": "peer_location", "data": data}));
-        let others: Vec<(ConnId, f64)> =
-            self.peers.iter().filter_map(|(conn, peer)| Some((*conn, metres(place, peer.place?)))).collect();
+        let others: Vec<(ConnId, Option<f64>)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.place.is_some() || peer.view.is_some())
+            .map(|(conn, peer)| (*conn, peer.place.map(|other| metres(place, other))))
+            .collect();
         for (conn, distance_m) in others {
-            if distance_m <= RADIUS_M || (stray && distance_m > RADIUS_M + 200.0) {
-                self.deliveries += 1;
-                let times = match self.deliveries {
-                    n if every(n, self.faults.drop_every) => 0,
-                    n if every(n, self.faults.twice_every) => 2,
-                    _ => 1,
-                };
-                (0..times).for_each(|_| self.send(conn, Arrival::Bytes(out.clone())));
+            let mut other = self.peers.remove(&conn).unwrap();
+            match distance_m {
+                None => self.show(conn, &mut other, &vehicle, &state, ts),
+                Some(distance_m) if distance_m <= RADIUS_M || (stray && distance_m > RADIUS_M + 200.0) => {
+                    self.deliveries += 1;
+                    let times = match self.deliveries {
+                        n if every(n, self.faults.drop_every) => 0,
+                        n if every(n, self.faults.twice_every) => 2,
+                        _ => 1,
+                    };
+                    let out = self.position(&mut other, &vehicle, &state, ts);
+                    (0..times).for_each(|_| self.send(conn, Arrival::Bytes(out.clone())));
+                }
+                Some(_) => {}
+            }
+            self.peers.insert(conn, other);
+        }
+    }
+
+    /// Tells a viewer of a vehicle, if it is in view or was.
+    fn show(&mut self, conn: ConnId, viewer: &mut Peer, vehicle: &str, state: &State, ts: u64) {
+        if self.faults.hides && vehicle == "drive-00000" {
+            return;
+        }
+        let Edges { south_e7, west_e7, north_e7, east_e7 } = viewer.view.unwrap();
+        let inside = (south_e7..=north_e7).contains(&state.lat_e7) && (west_e7..=east_e7).contains(&state.lon_e7);
+        let mut out = Vec::new();
+        if inside {
+            viewer.shown.insert(state.key);
+            self.viewed += 1;
+            out = self.position(viewer, vehicle, state, ts);
+        } else if viewer.shown.remove(&state.key) && !self.faults.keeps {
+            self.gone += 1;
+            if viewer.is_binary {
+                let mut frames = StateFrames::begin(&mut out, 0, 1, self.now.unix_ms);
+                frames.push(&mut out, &slim::gone(state.key));
+                frames.finish(&mut out, false);
+            } else {
+                say(&mut out, &json!({"event": "peer_gone", "data": {"vehicleId": vehicle}}));
             }
         }
+        if !out.is_empty() {
+            self.send(conn, Arrival::Bytes(out));
+        }
+    }
+
+    /// A position as a peer is told of it.
+    fn position(&self, peer: &mut Peer, vehicle: &str, state: &State, ts: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        if peer.is_binary {
+            if peer.named.insert(state.key) && !self.faults.nameless {
+                let key = format!("{:016x}", state.key);
+                let identity = json!({"key": key, "vehicleId": vehicle, "driverName": "x", "vehicleInfo": {}});
+                say(&mut out, &json!({"event": "vehicle_identity", "data": identity}));
+            }
+            let state = State { sec_mark: (ts % 60_000) as u16, ..*state };
+            let mut frames = StateFrames::begin(&mut out, 0, 0, self.now.unix_ms);
+            frames.push(&mut out, &state::encode(&state));
+            frames.finish(&mut out, false);
+        } else {
+            let data = json!({"vehicleId": vehicle, "lat": 1.5, "lon": 2.5, "ts": ts, "coalesced": true});
+            say(&mut out, &json!({"event": "peer_location", "data": data}));
+        }
+        out
     }
 
     /// Ends connections whose time has come.
@@ -325,12 +446,13 @@ impl World {
             let mut out = Vec::new();
             frame::encode_close(&mut out, 4008, "slow");
             let peer = self.peers.get_mut(&conn).unwrap();
-            (peer.place, peer.said_goodbye) = (None, Some(4008));
+            (peer.place, peer.state, peer.said_goodbye) = (None, None, Some(4008));
             self.send(conn, Arrival::Bytes(out));
         }
         if let Some((_, id)) = self.faults.resets.take_if(|(at_ms, _)| *at_ms <= self.now.mono_ms) {
             let conn = of(&self.peers, id).unwrap();
-            self.peers.get_mut(&conn).unwrap().place = None;
+            let peer = self.peers.get_mut(&conn).unwrap();
+            (peer.place, peer.state) = (None, None);
             self.send(conn, Arrival::Ended(Ended::Reset));
         }
     }
@@ -342,7 +464,13 @@ fn say(out: &mut Vec<u8>, message: &Value) {
 
 #[test]
 fn a_good_gateway_is_found_good() {
-    let world = run(plan(60, 5, 4_000), Faults::default());
+    for plan in [plan(60, 5, 4_000), binary(plan(60, 5, 4_000))] {
+        is_found_good(plan);
+    }
+}
+
+fn is_found_good(plan: Plan) {
+    let world = run(plan, Faults::default());
     let report = world.report();
     let tally = &report.tally;
     assert_eq!((report.phase, report.registered, report.driven_ms), (Phase::Done, 60, 4_000));
@@ -352,6 +480,42 @@ fn a_good_gateway_is_found_good() {
     assert_eq!((tally.latency.quantile_ms(0.5), tally.latency.max_ms()), (3, 3));
     assert_eq!((report.skipped, report.withheld, report.strangers), (0, 0, 0));
     assert!(report.errors.is_empty() && report.closes.is_empty(), "{report}");
+    assert_eq!((report.traffic.positions, report.traffic.position_messages), (world.deliveries, world.deliveries));
+    assert_eq!((report.traffic.unnamed, report.gone), (0, 0));
+}
+
+#[test]
+fn viewers_are_owed_the_newest_of_what_is_in_view() {
+    for plan in [plan(60, 2, 40_000), binary(plan(60, 2, 40_000))] {
+        let dialect = plan.dialect;
+        let world = run(Plan { viewers: 2, ..plan }, Faults::default());
+        let report = world.report();
+        assert_eq!((report.registered, report.watched.len(), report.phase), (60, 2, Phase::Done));
+        assert_eq!((report.tally.missing(), report.tally.wrong, report.tally.received), (0, 0, world.deliveries));
+        let all = Watched::all(&report.watched);
+        assert_eq!((all.records, all.gone), (world.viewed, world.gone), "{report}");
+        assert!(all.owed > 500 && all.gone > 10 && all.present > 40, "{report}");
+        assert_eq!((all.missing(), all.seen), (0, all.present), "{report}");
+        assert_eq!((all.wrong, all.duplicate, all.backwards, all.ghosts, all.gone_unseen), (0, 0, 0, 0, 0));
+        assert_eq!((all.latency.quantile_ms(0.5), all.latency.max_ms(), all.undated), (3, 3, 0));
+        assert_eq!(all.complete_ms, (dialect == Dialect::Binary).then_some(3));
+        assert_eq!(report.traffic.positions, world.deliveries + world.viewed);
+        assert_eq!(report.traffic.unnamed, 0);
+    }
+}
+
+#[test]
+fn what_a_bad_gateway_shows_to_viewers_is_counted() {
+    let watched = |faults| {
+        let report = run(Plan { viewers: 2, ..binary(plan(60, 2, 40_000)) }, faults).report();
+        (Watched::all(&report.watched), report.traffic.unnamed)
+    };
+    let (all, _) = watched(Faults { hides: true, ..Faults::default() });
+    assert!(all.missing() > 0 && all.present - all.seen == 2, "{all:?}");
+    let (all, _) = watched(Faults { keeps: true, ..Faults::default() });
+    assert!(all.ghosts > 10 && all.gone == 0 && all.missing() == 0, "{all:?}");
+    let (all, unnamed) = watched(Faults { nameless: true, ..Faults::default() });
+    assert!(all.missing() == 0 && unnamed > all.records, "{all:?}");
 }
 
 #[test]
