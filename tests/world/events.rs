@@ -213,6 +213,9 @@ fn an_unknown_event_is_answered_with_the_known_ones() {
         "ice_candidate",
         "sync_disconnect",
         "sync_end_call",
+        "view",
+        "near",
+        "follow",
     ]);
     let details = json!({"known": known});
     expect(

@@ -8,6 +8,7 @@
 //! A stops                                    # in order, but it is not waited for
 //! A is cut off; A is back                    # nothing gets to Redis or back
 //! A is 5ms away                              # from Redis
+//! A hears 50ms late on 1                     # shard 1 does, what Redis says
 //! A is 2000ms ahead                          # its clock, of the others'
 //! redis down; redis up                       # links break, and new ones are refused
 //! redis freezes; redis thaws                 # it accepts and answers nothing
@@ -93,6 +94,7 @@ impl Play {
             ["is", "cut", "off"] => self.world().cut(host, true),
             ["is", "back"] => self.world().cut(host, false),
             ["is", far, "away"] => self.world().set_latency(host, ms(far)? as u64),
+            ["hears", late, "late", "on", shard] => self.world().set_lag(host, number(shard)?, ms(late)? as u64),
             ["is", far, "ahead"] => self.world().set_clock_ahead(host, ms(far)?),
             ["lists", ..] => return self.lists(host, deed.strip_prefix("lists").unwrap_or_default()),
             _ => return Err(format!("a host cannot {deed:?}")),

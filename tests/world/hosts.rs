@@ -9,3 +9,4 @@ mod presence;
 mod squares;
 mod stop;
 mod takeover;
+mod watch;

@@ -11,59 +11,29 @@
 //! - Who is near whom, as each client was told, is right by the newest places; between the two radii both are right.
 //! - A message has come at most once, and if it has not, its sender was told.
 //! - A client that hears of everyone's presence knows who is there.
+//! - A client that watches holds what is in its view on all hosts, in both dialects, and nothing else.
 //!
 //! A plan that fails is cut down to the steps that matter, and printed.
 
 mod plan;
 mod run;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod views;
 
 use plan::{Plan, Step};
 use run::Run;
 
+use crate::shrink::{caught, shrink};
+
 /// Plays some steps in the world of a plan. An error: what did not hold.
 fn play(plan: &Plan, steps: &[Step]) -> Result<(), String> {
-    let played = catch_unwind(AssertUnwindSafe(|| {
+    caught(|| {
         let mut run = Run::new(plan);
         for step in steps {
             run.step(step)?;
         }
         run.finish()
-    }));
-    played.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
     })
 }
-
-/// Leaves out ever smaller parts of a plan, as long as it still fails. (Zeller's delta debugging.)
-fn shrink(plan: &Plan) -> (Vec<Step>, String) {
-    let mut steps = plan.steps.clone();
-    let Err(mut why) = play(plan, &steps) else { panic!("it does not fail") };
-    let mut part = steps.len().div_ceil(2);
-    let mut tries = 0;
-    loop {
-        let mut at = 0;
-        let before = steps.len();
-        while at < steps.len() && tries < SHRINK_TRIES_MAX {
-            tries += 1;
-            let mut fewer = steps.clone();
-            fewer.drain(at..(at + part).min(steps.len()));
-            match play(plan, &fewer) {
-                Err(reason) => (steps, why) = (fewer, reason),
-                Ok(()) => at += part,
-            }
-        }
-        if tries >= SHRINK_TRIES_MAX || (part == 1 && steps.len() == before) {
-            return (steps, why);
-        }
-        part = part.div_ceil(2);
-    }
-}
-
-/// Enough for any plan; a failure should not take minutes to be told.
-const SHRINK_TRIES_MAX: usize = 400;
 
 #[track_caller]
 fn check(seed: u64) {
@@ -71,7 +41,7 @@ fn check(seed: u64) {
     if play(&plan, &plan.steps).is_ok() {
         return;
     }
-    let (steps, why) = shrink(&plan);
+    let (steps, why) = shrink(&plan.steps, |steps| play(&plan, steps));
     let script: Vec<String> = steps.iter().map(|step| format!("  {step}")).collect();
     panic!("seed {seed}: {why}\n{plan}\n{}\n", script.join("\n"));
 }

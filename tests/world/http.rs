@@ -74,7 +74,7 @@ fn vehicles_are_listed_from_all_shards() {
         assert_eq!((status, &*list), (200, &vec![a.clone(), b.clone()]));
         assert_eq!(get(&mut play, shard, "/vehicles/veh-a"), (200, a.clone()));
         assert_eq!(get(&mut play, shard, "/vehicles/veh-b"), (200, b.clone()));
-        for path in ["/vehicles/veh-c", "/vehicles/", "/nothing", "/", "/vehicles/veh-a/x", "/HEALTH"] {
+        for path in ["/vehicles/veh-c", "/vehicles/", "/nothing", "/map", "/vehicles/veh-a/x", "/HEALTH"] {
             assert_eq!(get(&mut play, shard, path), (404, json!({"error": "not_found"})), "{path}");
         }
 

@@ -4,22 +4,33 @@
 
 mod fleet;
 mod script;
+mod shrink;
+mod significant;
+mod slim;
 
 mod bad_input;
 mod broadcast;
+mod crowd;
+mod crowd_oracle;
 mod document;
 mod events;
 mod hosts;
 mod hosts_oracle;
 mod http;
+mod layout;
 mod limits;
 mod liveness;
 mod mesh;
 mod oracle;
+mod page;
 mod presence;
 mod proximity;
 mod radio;
 mod relay;
+mod rounds;
 mod slow_reader;
 mod takeover;
 mod upgrade;
+mod watch;
+mod watch_flush;
+mod watch_oracle;

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::bad_input::Random;
 
 /// Around these the vehicles drive; degrees.
-const ANCHORS: [(f64, f64); 9] = [
+pub const ANCHORS: [(f64, f64); 9] = [
     (0.0, 0.0),
     (48.137, 11.575),
     (-17.0, 180.0),
@@ -174,7 +174,7 @@ fn heard(world: &mut World, client: ClientId, ts: u64) -> Vec<String> {
     heard
 }
 
-fn scatter(random: &mut Random, (lat, lon): (f64, f64), reach_m: f64) -> (i32, i32) {
+pub fn scatter(random: &mut Random, (lat, lon): (f64, f64), reach_m: f64) -> (i32, i32) {
     let (north, east) = (random.unit() * 2.0 - 1.0, random.unit() * 2.0 - 1.0);
     let lat = (lat + north * reach_m / 111_200.0).clamp(-90.0, 90.0);
     let spread = reach_m / (111_200.0 * lat.to_radians().cos().max(1e-6));

@@ -6,7 +6,11 @@
 //! set presence.scope = "none"                # any configuration key, as TOML
 //! a@0 registers; b@1 registers               # connect (shard after @) and register as vehicle "veh-a"
 //! a2@1 registers as a                        # another client, the same vehicle
+//! a3 registers as a called Ada               # with another driver
 //! a at 48.0 11.0 speed=3 ts=-100             # location_update; ts relative to now
+//! c@1 connects slim                          # a client that speaks ringroad.v1
+//! c reports 48.0 11.0 speed=3 ts=-100        # a location as a state record
+//! c views 47 10 49 12 maxHz=2                # south west north east
 //! at once: a at 48 11; b at 48 11.001        # one turn
 //! a sends connect_request {"requesterId":$a,"targetId":$b}
 //! b< connect_request {"requesterId":"a","targetId":"b","ts":now}
@@ -22,13 +26,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringroad::config::Config;
 use ringroad::metrics::Values;
-use ringroad::sim::{ClientId, World};
+use ringroad::sim::{ClientId, Heard, World};
 use ringroad::turn::Ended;
 use ringroad::wire::frame::{Opcode, encode_masked};
 use ringroad::wire::radio;
+use ringroad::wire::slim::SUBPROTOCOL;
+use ringroad::wire::state::key;
 use serde_json::Value;
 
-use crate::fleet;
+use crate::{fleet, slim};
 
 /// Names of hosts; their nodes have the same.
 pub const HOSTS: [&str; 4] = ["A", "B", "C", "D"];
@@ -176,15 +182,18 @@ impl Play {
         let (verb, rest) = deed.split_once(' ').unwrap_or((deed, ""));
         match verb {
             "opens" => drop(self.open(name, at)),
+            "connects" if rest == "slim" => drop(self.connect_slim(name, at)),
             "connects" => drop(self.connect(name, at)),
             "registers" => {
+                let (rest, driver) = rest.split_once(" called ").unwrap_or((rest, ""));
                 if let Some(vehicle) = rest.strip_prefix("as ") {
                     self.meet(name, at);
                     self.clients.get_mut(name).expect("met").vehicle = vehicle.into();
                 }
                 self.meet(name, at);
                 let vehicle = &self.clients[name].vehicle;
-                let data = format!(r#"{{"vehicleId":"veh-{vehicle}","driverName":"Driver {vehicle}"}}"#);
+                let driver = if driver.is_empty() { format!("Driver {vehicle}") } else { driver.to_owned() };
+                let data = format!(r#"{{"vehicleId":"veh-{vehicle}","driverName":"{driver}"}}"#);
                 self.send(name, "register", &data);
             }
             "at" => {
@@ -202,6 +211,19 @@ impl Play {
                 }
                 self.send(name, "location_update", &(data + "}"));
             }
+            "reports" => {
+                let vehicle = self.clients[name].vehicle.clone();
+                let message = slim::report(&vehicle, rest, self.world().now().unix_ms)?;
+                let client = self.client(name);
+                if self.at_once {
+                    self.world().say_binary(client, &message);
+                } else {
+                    self.world().send_binary(client, &message);
+                }
+            }
+            "views" => self.send(name, "view", &slim::view(rest)?),
+            "nears" => self.send(name, "near", &slim::near(rest)?),
+            "follows" => self.send(name, "follow", &slim::follow(rest)),
             "tells" => {
                 let (to, content) = rest.split_once(' ').ok_or("tells WHOM WHAT")?;
                 let sender = &self.clients[name].vehicle;
@@ -250,6 +272,11 @@ impl Play {
                 let client = self.client(name);
                 self.world().stall(client, bytes);
             }
+            "trickles" => {
+                let bytes = number(rest)?;
+                let client = self.client(name);
+                self.world().trickle(client, bytes);
+            }
             "resumes" => {
                 let client = self.client(name);
                 self.world().resume(client);
@@ -270,6 +297,12 @@ impl Play {
     fn connect(&mut self, name: &str, at: (usize, usize)) -> ClientId {
         let client = self.open(name, at);
         self.world().send_bytes(client, ringroad::sim::HANDSHAKE.as_bytes());
+        client
+    }
+
+    fn connect_slim(&mut self, name: &str, at: (usize, usize)) -> ClientId {
+        let client = self.open(name, at);
+        self.world().send_bytes(client, ringroad::sim::handshake_with(SUBPROTOCOL).as_bytes());
         client
     }
 
@@ -305,10 +338,22 @@ impl Play {
     /// What a client has received since the last call.
     pub fn heard(&mut self, name: &str) -> Vec<String> {
         let now = self.world().now().unix_ms;
+        let names: BTreeMap<u64, String> = self
+            .clients
+            .values()
+            .map(|client| (key(&format!("veh-{}", client.vehicle)), client.vehicle.clone()))
+            .collect();
         let client = self.clients.get_mut(name).unwrap_or_else(|| panic!("no client {name}"));
         let world = self.world.as_mut().expect("made");
         let mut heard = Vec::new();
-        for text in world.take(client.id) {
+        for one in world.take_heard(client.id) {
+            let text = match one {
+                Heard::Text(text) => text,
+                Heard::Binary(frame) => {
+                    heard.extend(slim::condense(&frame, &names, now));
+                    continue;
+                }
+            };
             let event: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
             if let Some(id) = event["data"]["id"].as_str() {
                 assert!(uuid::Uuid::parse_str(id).is_ok(), "not a UUID: {text}");
@@ -468,6 +513,13 @@ pub fn condense(event: &Value, me: &str, now: u64) -> String {
             let info = if data["vehicleInfo"].is_null() { String::new() } else { format!(" {}", data["vehicleInfo"]) };
             format!("alert {}{info}{via}", text("senderId"))
         }
+        "vehicle_identity" => {
+            let id = data["vehicleId"].as_str().unwrap_or_default();
+            assert_eq!(data["key"].as_str(), Some(&*format!("{:016x}", key(id))), "the key of {id}");
+            format!("named {}", text("vehicleId"))
+        }
+        "peer_gone" => format!("peer_gone {}", text("vehicleId")),
+        "watching" => slim::condense_watching(data),
         "radio_text" => format!("radio {}: {:?}", text("from"), text("content")),
         "error" => match data["details"]["retryAfterMs"].as_u64() {
             Some(ms) => format!("error {} retry {ms}", text("code")),

@@ -298,6 +298,38 @@ fn a_flush_of_positions_larger_than_the_bound_on_events_closes_nobody() {
 }
 
 #[test]
+fn a_flush_of_positions_that_is_taken_in_pieces_closes_nobody_either() {
+    for trickle in [100, 333, 1_000, 2_500] {
+        let mut play = tight();
+        let names: Vec<String> = (0..60).map(|n| format!("n{n}")).collect();
+        for name in ["a"].iter().copied().chain(names.iter().map(String::as_str)) {
+            play.run(&format!("{name} registers\n {name} at 48 11"));
+        }
+        play.run("+200ms\n forget\n a stalls 100");
+        let a = play.client("a");
+        let mut heard = Vec::new();
+        for step in 0..10 {
+            // Each flush is six thousand bytes, and the bound on events four.
+            let moves: Vec<String> = names.iter().map(|name| format!("{name} at 48.000{step} 11")).collect();
+            play.run(&format!("at once: {}\n n0 tells a {step}", moves.join("; ")));
+            for _ in 0..4 {
+                play.world().trickle(a, trickle);
+            }
+            heard.extend(play.heard("a"));
+        }
+        assert_eq!(play.counted("ringroad_connections_closed_total{slow}"), 0, "by {trickle}");
+        play.run("a resumes");
+        heard.extend(play.heard("a"));
+        let told: Vec<String> = (0..10).map(|step| format!("n0: \"{step}\"")).collect();
+        assert_eq!(only(&heard, "n0: "), told, "by {trickle}");
+        for name in &names {
+            let last = only(&heard, &format!("peer {name} ")).pop();
+            assert_eq!(last, Some(format!("peer {name} 48.0009 11")), "by {trickle}");
+        }
+    }
+}
+
+#[test]
 fn lists_of_neighbours_do_not_wait_the_newest_comes_when_there_is_room() {
     let mut play = Play::default();
     play.run(

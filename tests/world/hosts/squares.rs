@@ -265,6 +265,24 @@ fn a_lost_frame_is_noticed_with_the_next_and_made_good() {
 }
 
 #[test]
+fn who_comes_back_is_there_although_its_position_is_heard_before_its_departure() {
+    on_any_shards(
+        "b@B? registers; b at 49.05 11.1; a@A? registers; a at 48.05 11.1
+         +1s
+         forget
+         A sleeps
+         b hangs up
+         b2@B? registers as b; b2 at 48.051 11.1
+         +5s
+         A wakes
+         +1s
+         a< enter b 111, peer b 48.051 11.1 (-6000ms)
+         +20s
+         a< nothing",
+    );
+}
+
+#[test]
 fn a_busy_vehicle_is_published_with_every_tick_and_no_more_often() {
     let mut play = Play::default();
     play.run(PLAIN).run("set redis.position_tick_ms = 100\n hosts 2\n a@A registers; b@B registers\n a at 48.05 11.1; b at 48.05 11.1\n +1s\n forget");
@@ -275,4 +293,31 @@ fn a_busy_vehicle_is_published_with_every_tick_and_no_more_often() {
     assert_eq!(play.world().redis().published("v2v:cell:u0xc").len(), 10);
     assert_eq!(play.heard("b").len(), 10);
     play.run("count ringroad_backplane_states_conflated_total on A = 90");
+}
+
+#[test]
+fn who_comes_back_to_a_crowd_is_seen_again_at_once() {
+    // x has two around it, and may have one; they have but x.
+    plain(
+        "set vehicles.neighbours_max = 1
+         hosts 2
+         a@A registers; c@A registers; x@B registers
+         a at 48.05 11.1; c at 48.058 11.1
+         +1s
+         x at 48.054 11.1
+         +2s
+         forget
+         x at 48.0541 11.1
+         +100ms
+         x at 48.0542 11.1
+         +100ms
+         x at 49.05 11.1
+         +3s
+         a< peer x 48.0541 11.1 (-3200ms), peer x 48.0542 11.1 (-3100ms), exit x
+         c< peer x 48.0541 11.1 (-3200ms), peer x 48.0542 11.1 (-3100ms), exit x
+         x at 48.054 11.1
+         +50ms
+         a< enter x 445, peer x 48.054 11.1 (-50ms)
+         c< enter x 445, peer x 48.054 11.1 (-50ms)",
+    );
 }

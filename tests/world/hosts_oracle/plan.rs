@@ -4,11 +4,15 @@ use std::fmt;
 
 use ringroad::config::Config;
 
+use super::views::Edges;
 use crate::bad_input::Random;
 use crate::script::HOSTS;
 
 /// Vehicles of one world.
 pub const VEHICLES: usize = 15;
+
+/// Viewers of one world. Those with an odd number speak `ringroad.v1`.
+pub const VIEWERS: usize = 4;
 
 /// Around these the vehicles drive, degrees: inside a square, on its border, on the corner of four, on ±180°.
 const ANCHORS: [(f64, f64); 4] = [(48.05, 11.1), (48.164_062_5, 11.1), (48.164_062_5, 11.25), (-17.050_781_25, 180.0)];
@@ -37,6 +41,28 @@ pub enum Step {
     Tell {
         from: usize,
         to: usize,
+    },
+    /// A viewer, connected if it is not, has this view from now on, or none.
+    View {
+        viewer: usize,
+        host: usize,
+        shard: usize,
+        edges: Option<Edges>,
+    },
+    /// Likewise it follows the vehicles whose bits are set.
+    Follow {
+        viewer: usize,
+        host: usize,
+        shard: usize,
+        vehicles: u32,
+    },
+    /// A vehicle watches everything around it.
+    Near {
+        vehicle: usize,
+        radius_m: f64,
+    },
+    LookAway {
+        viewer: usize,
     },
     Wait {
         ms: u64,
@@ -105,6 +131,7 @@ impl Plan {
              redis.position_tick_ms = {}
              presence.scope = '{}'
              vehicles = {{ nearby_list_ms = 0, coalesce_ms = 0, flush_ms = {}, heartbeat_timeout_ms = 3600000, ping_ms = 3600000 }}
+             viewers.requests = {{ burst = 0, per_ms = 1 }}
              rate_limits.location_update = {{ burst = 0, per_ms = 1 }}
              rate_limits.emergency_alert = {{ burst = 0, per_ms = 1 }}
              rate_limits.send_message = {{ burst = 0, per_ms = 1 }}",
@@ -141,11 +168,12 @@ fn step(random: &mut Random, steps: &mut Vec<Step>, (hosts, shards): (usize, usi
     let (vehicle, host, shard) = (random.below(VEHICLES), random.below(hosts), random.below(shards));
     match random.below(100) {
         0..18 => steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) }),
-        18..60 => steps.push(Step::Move { vehicle, to: somewhere(random, anchor) }),
-        60..68 => steps.push(Step::Leave { vehicle }),
-        68..74 => steps.push(Step::Alert { vehicle }),
-        74..80 => steps.push(Step::Tell { from: vehicle, to: random.below(VEHICLES) }),
-        80..82 => {
+        18..54 => steps.push(Step::Move { vehicle, to: somewhere(random, anchor) }),
+        54..61 => steps.push(Step::Leave { vehicle }),
+        61..66 => steps.push(Step::Alert { vehicle }),
+        66..71 => steps.push(Step::Tell { from: vehicle, to: random.below(VEHICLES) }),
+        71..81 => steps.push(look(random, (vehicle, host, shard), anchor)),
+        81..83 => {
             // Twice at the same time.
             let other = (host + 1) % hosts;
             steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) });
@@ -183,6 +211,29 @@ fn fault(random: &mut Random, host: usize) -> Step {
     }
 }
 
+/// Somebody watches something else.
+fn look(random: &mut Random, (vehicle, host, shard): (usize, usize, usize), anchor: (f64, f64)) -> Step {
+    let viewer = random.below(VIEWERS);
+    match random.below(8) {
+        0..3 => {
+            let ((lat, lon), (other_lat, other_lon)) = (somewhere(random, anchor), somewhere(random, anchor));
+            // The shorter way round.
+            let is_across = lon.abs_diff(other_lon) > 1_800_000_000;
+            let (west, east) = if (lon < other_lon) != is_across { (lon, other_lon) } else { (other_lon, lon) };
+            let edges = (lat.min(other_lat), west, lat.max(other_lat), east);
+            Step::View { viewer, host, shard, edges: Some(edges).filter(|_| random.below(8) > 0) }
+        }
+        3..6 => Step::Follow {
+            viewer,
+            host,
+            shard,
+            vehicles: (random.below(1 << VEHICLES) & random.below(1 << VEHICLES)) as u32,
+        },
+        6 => Step::Near { vehicle, radius_m: [600.0, 2_000.0, 5_000.0][random.below(3)] },
+        _ => Step::LookAway { viewer },
+    }
+}
+
 /// Mostly where others are; sometimes far away, where nobody on another host looks.
 fn somewhere(random: &mut Random, (lat, lon): (f64, f64)) -> (i32, i32) {
     let (north, east) = (random.unit() * 2.0 - 1.0, random.unit() * 2.0 - 1.0);
@@ -212,6 +263,17 @@ impl fmt::Display for Step {
             Step::Leave { vehicle } => write!(f, "{vehicle} hangs up"),
             Step::Alert { vehicle } => write!(f, "{vehicle} alerts"),
             Step::Tell { from, to } => write!(f, "{from} tells {to}"),
+            Step::View { viewer, host, shard, edges } => {
+                let edges =
+                    edges.map(|(south, west, north, east)| [south, west, north, east].map(|e7| f64::from(e7) / 1e7));
+                write!(f, "v{viewer}@{}{shard} views {edges:?}", HOSTS[host])
+            }
+            Step::Follow { viewer, host, shard, vehicles } => {
+                let vehicles = (0..VEHICLES).filter(|vehicle| vehicles >> vehicle & 1 == 1);
+                write!(f, "v{viewer}@{}{shard} follows {:?}", HOSTS[host], vehicles.collect::<Vec<_>>())
+            }
+            Step::Near { vehicle, radius_m } => write!(f, "{vehicle} nears {radius_m}"),
+            Step::LookAway { viewer } => write!(f, "v{viewer} hangs up"),
             Step::Wait { ms } => write!(f, "+{ms}ms"),
             Step::RedisDown => write!(f, "redis down"),
             Step::RedisFreezes => write!(f, "redis freezes"),
