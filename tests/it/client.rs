@@ -5,9 +5,11 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use ringroad::wire::slim;
+use ringroad::wire::state::FLAG_GONE;
 use serde_json::{Value, json};
 use tungstenite::protocol::Role;
-use tungstenite::{Error, Message, WebSocket};
+use tungstenite::{ClientRequestBuilder, Error, Message, WebSocket};
 
 use crate::PATIENCE;
 
@@ -42,6 +44,14 @@ impl Client {
     /// A WebSocket on which `connected` has arrived.
     pub fn connect(addr: SocketAddr) -> Client {
         Client::over(dial(addr))
+    }
+
+    /// One that speaks `ringroad.v1`: each record of a state frame is a `state`, or a `gone`, of a vehicle's key.
+    pub fn connect_slim(addr: SocketAddr) -> Client {
+        let uri = format!("ws://{addr}/v2v").parse().expect("an address");
+        let request = ClientRequestBuilder::new(uri).with_sub_protocol(slim::SUBPROTOCOL);
+        let (socket, _) = tungstenite::client(request, dial(addr)).expect("an upgrade");
+        Client::upgraded(socket)
     }
 
     /// The same over a socket that the test has prepared.
@@ -186,6 +196,15 @@ impl Client {
                 let mut event: Value = serde_json::from_str(&text).expect("events are JSON");
                 let data = event["data"].take();
                 self.backlog.push_back(Event { name: event["event"].as_str().expect("a name").to_owned(), data });
+            }
+            Ok(Message::Binary(frame)) => {
+                let (_, states) = slim::states(&frame).expect("a state frame").expect("of a known kind");
+                for state in states {
+                    let name = if state.flags & FLAG_GONE == 0 { "state" } else { "gone" };
+                    let (lat, lon) = (f64::from(state.lat_e7) / 1e7, f64::from(state.lon_e7) / 1e7);
+                    let data = json!({"key": format!("{:016x}", state.key), "lat": lat, "lon": lon});
+                    self.backlog.push_back(Event { name: name.to_owned(), data });
+                }
             }
             Ok(Message::Close(frame)) => {
                 let (code, reason) =

@@ -31,6 +31,7 @@ mod takeover;
 mod timeout;
 mod upgrade;
 mod vanish;
+mod watch;
 
 use patience::{PATIENCE, until};
 

@@ -1,5 +1,6 @@
 //! A reader that does not read pays for it; its neighbours do not notice.
 
+use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -22,6 +23,25 @@ fn narrow(addr: SocketAddr) -> Client {
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     Client::over(stream)
+}
+
+/// Bytes between the gateway and a client that are in the kernel's hands: `tx_queue` of one end, written and not
+/// acknowledged, and `rx_queue` of the other, arrived and not read.
+fn in_the_kernel(client: &Client) -> usize {
+    let stream = client.socket.get_ref();
+    let ends = [stream.peer_addr(), stream.local_addr()].map(|end| match end.expect("connected") {
+        SocketAddr::V4(end) => format!("{:08X}:{:04X}", u32::from(*end.ip()).swap_bytes(), end.port()),
+        SocketAddr::V6(end) => panic!("{end} is in another table"),
+    });
+    let table = fs::read_to_string("/proc/net/tcp").expect("readable");
+    let queues = |local: &str, remote: &str| {
+        let sockets = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let mut of_both = sockets.filter(|fields| fields[1] == local && fields[2] == remote);
+        let (tx, rx) = of_both.next().expect("a connected socket")[4].split_once(':').expect("two queues");
+        [tx, rx].map(|bytes| usize::from_str_radix(bytes, 16).expect("a number"))
+    };
+    let ([sent, _], [_, arrived]) = (queues(&ends[0], &ends[1]), queues(&ends[1], &ends[0]));
+    sent + arrived
 }
 
 /// Whether the fleet has heard that this vehicle is gone.
@@ -75,6 +95,7 @@ fn who_takes_no_messages_is_closed_with_4008() {
         assert!(got.into_iter().all(|event| event.data["filling"] == filling.as_str()));
     }
     assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 3);
+    assert_eq!(gateway.metric("ringroad_slow_readers_total{queue=\"outbox\"}"), 3);
 }
 
 #[test]
@@ -86,7 +107,8 @@ fn who_takes_no_alerts_is_closed_with_4008() {
         let filling = "x".repeat(2_000);
         let mut count = 0;
         flood(&mut fleet, &mut slow, |vehicle| {
-            for _ in 0..20 {
+            // All of one round, 24 KB, is less than a reader may be behind: the others read after it.
+            for _ in 0..4 {
                 count += 1;
                 vehicle.send(
                     "emergency_alert",
@@ -98,6 +120,7 @@ fn who_takes_no_alerts_is_closed_with_4008() {
         assert!(got > 0 && got < count, "{got} of {count}");
     }
     assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 2);
+    assert_eq!(gateway.metric("ringroad_slow_readers_total{queue=\"log\"}"), 2);
 }
 
 #[test]
@@ -166,8 +189,98 @@ fn who_pings_and_takes_no_pongs_is_closed() {
         data["vehicleId"] == "slow" && data["status"] == "offline"
     });
     until("it is closed", || gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}") == 1);
+    assert_eq!(gateway.metric_sum("ringroad_slow_readers_total"), 1);
     for vehicle in &mut fleet.vehicles {
         vehicle.sync();
     }
     flooder.join().expect("no panic");
+}
+
+#[test]
+fn positions_that_nobody_takes_are_kept_neither_by_the_gateway_nor_by_the_kernel() {
+    const UNSENT: usize = 16 * 1024;
+    // What the kernel takes beyond: it fills a segment that was begun, and a reader this narrow is offered only short
+    // ones; and what has arrived.
+    const BEYOND: usize = 16 * 1024;
+    // One is at least as long.
+    const POSITION: usize = 100;
+    let gateway = Gateway::start(&["vehicles.flush_ms=0", &format!("limits.unsent_bytes_max={UNSENT}")]);
+    let mut fleet = Fleet::register(&gateway, 10);
+    let mut slow = narrow(gateway.addr).register("slow");
+    slow.locate(50.0, 8.0);
+    for vehicle in &mut fleet.vehicles {
+        vehicle.locate(50.0, 8.0);
+    }
+    for vehicle in &fleet.vehicles {
+        slow.expect_that("proximity_event", |data| data["peerVehicleId"] == vehicle.id.as_str());
+    }
+    slow.take_in();
+    slow.backlog.clear();
+    const STEPS: usize = 300;
+    let lat = |step: usize| 50.0 + step as f64 * 1e-7;
+    let is_at = |data: &serde_json::Value, step| (data["lat"].as_f64().expect("a number") - lat(step)).abs() < 5e-8;
+    for step in 1..=STEPS {
+        for vehicle in &mut fleet.vehicles {
+            vehicle.locate(lat(step), 8.0);
+        }
+        // A neighbour that reads has each step before the next.
+        let (first, others) = fleet.vehicles.split_at_mut(1);
+        for other in others {
+            first[0].expect_that("peer_location", |data| data["vehicleId"] == other.id.as_str() && is_at(data, step));
+        }
+        for vehicle in &mut fleet.vehicles {
+            vehicle.take_in();
+            vehicle.backlog.clear();
+        }
+    }
+    assert_eq!(gateway.metric("ringroad_connections_blocked"), 1);
+    let kept = in_the_kernel(&slow);
+    let sent = STEPS * fleet.vehicles.len() * POSITION;
+    assert!((UNSENT / 2..=UNSENT + BEYOND).contains(&kept), "{kept} bytes are kept of {sent}");
+    const { assert!(STEPS * 10 * POSITION > 4 * (UNSENT + BEYOND)) };
+
+    // It reads again: what the kernel had, then the flush that was cut, and one with the newest of all.
+    let mut newest = 0;
+    let mut positions = 0;
+    while newest < fleet.vehicles.len() {
+        let position = slow.expect("peer_location");
+        positions += 1;
+        newest += usize::from(is_at(&position, STEPS));
+    }
+    let most = kept / POSITION + 2 * fleet.vehicles.len();
+    assert!(positions <= most, "{positions} positions out of {kept} bytes and two flushes");
+    assert!(slow.sync().iter().all(|event| event.name != "peer_location"));
+    assert_eq!(gateway.metric("ringroad_connections_blocked"), 0);
+    assert_eq!(gateway.metric_sum("ringroad_slow_readers_total"), 0);
+}
+
+#[test]
+fn who_takes_nothing_but_pings_is_answered_when_it_reads() {
+    let gateway = Gateway::start(&["limits.outbox_bytes_max=140000"]);
+    let mut fleet = Fleet::register(&gateway, 1);
+    let mut slow = narrow(gateway.addr).register("slow");
+    let sender = &mut fleet.vehicles[0];
+    let filling = "x".repeat(30_000);
+    let mut calls = 0;
+    // The outbox holds the rest of the last one, and up to three more: the metric comes late.
+    while gateway.metric("ringroad_connections_blocked") == 0 {
+        calls += 1;
+        assert!(calls < 1_000, "the kernel takes no end of bytes");
+        sender.send("call_initiate", json!({"callerId": sender.id, "calleeId": "slow", "filling": filling}));
+        sender.sync();
+    }
+    calls += 1;
+    sender.send("call_initiate", json!({"callerId": sender.id, "calleeId": "slow", "filling": filling}));
+    sender.sync();
+    const PINGS: usize = 30;
+    let mut ping = Vec::new();
+    encode_masked(&mut ping, Opcode::Ping, [1, 2, 3, 4], &[b'x'; 125]);
+    let before = gateway.metric("ringroad_bytes_in_total");
+    slow.raw(&ping.repeat(PINGS));
+    until("the pings are heard", || gateway.metric("ringroad_bytes_in_total") >= before + (ping.len() * PINGS) as u64);
+    assert_eq!(slow.pongs, 0, "it has not read");
+    let got = slow.sync();
+    assert_eq!(got.iter().filter(|event| event.name == "call_initiate").count(), calls);
+    assert_eq!(slow.pongs, PINGS);
+    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"slow\"}"), 0);
 }
