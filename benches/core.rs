@@ -11,7 +11,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use ringroad::config::{Config, PresenceScope};
 use ringroad::geo::distance::metres;
-use ringroad::geo::{CellIndex, Place};
+use ringroad::geo::{AreaIndex, Bounds, CellIndex, Place};
 use ringroad::metrics::{Counters, Gauge, render};
 use ringroad::shard::Shard;
 use ringroad::turn::{ConnId, Core, Input, Now, ShardId};
@@ -112,14 +112,18 @@ fn states(c: &mut Criterion) {
     group.finish();
 }
 
-/// Places in a square over Austin, the same every time (Knuth's MMIX generator).
 fn places() -> Vec<Place> {
+    scattered(VEHICLES, SIDE_E7)
+}
+
+/// Places in a square over Austin, the same every time (Knuth's MMIX generator).
+fn scattered(count: u32, side_e7: u64) -> Vec<Place> {
     let mut random = 42_u64;
     let mut coordinate = || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((random >> 33) % SIDE_E7) as i32
+        ((random >> 33) % side_e7) as i32
     };
-    (0..VEHICLES).map(|_| Place::from_e7(302_000_000 + coordinate(), -978_000_000 + coordinate())).collect()
+    (0..count).map(|_| Place::from_e7(302_000_000 + coordinate(), -978_000_000 + coordinate())).collect()
 }
 
 fn geography(c: &mut Criterion) {
@@ -140,6 +144,19 @@ fn geography(c: &mut Criterion) {
             neighbours
         });
     });
+    // What a screen shows of a city at walking scale, at driving scale, and all of it.
+    for (view, half_m) in [("1 km", 500.0), ("5 km", 2_500.0), ("40 km", 20_000.0)] {
+        let mut turn = places.iter().cycle().map(|place| Bounds::around(*place, half_m));
+        group.bench_function(format!("inside {view} of 4,000"), |b| {
+            b.iter(|| {
+                let mut inside = 0;
+                if let Some(bounds) = turn.next() {
+                    index.inside(black_box(&bounds), |_, _| inside += 1);
+                }
+                inside
+            });
+        });
+    }
     // Two metres: what a vehicle moves between two reports. Nearly always within its cell.
     let mut at = places.clone();
     let mut slots = (0..VEHICLES).cycle();
@@ -156,8 +173,58 @@ fn geography(c: &mut Criterion) {
     group.finish();
 }
 
+/// What it costs to learn that nobody watches a vehicle, and who does.
+fn areas(c: &mut Criterion) {
+    let places = places();
+    let mut group = c.benchmark_group("areas");
+    for count in [0, 100, 10_000] {
+        let mut areas = AreaIndex::default();
+        let mut boxes: Vec<Bounds> = Vec::new();
+        for (id, place) in (0..count).zip(places.iter().cycle()) {
+            // Vehicles' surroundings, and every tenth a map of 2 to 64 km.
+            let half_m = if id % 10 == 0 { 1_000.0 * f64::from(1 << (id / 10 % 6)) } else { 500.0 };
+            boxes.push(Bounds::around(*place, half_m));
+            areas.insert(id, &boxes[id as usize]);
+        }
+        for (whereabouts, lat) in [("in their midst", 0), ("elsewhere", 60_000_000)] {
+            let (mut candidates, mut inside, mut lookups) = (0_u64, 0_u64, 0_u64);
+            let mut turn = places.iter().cycle();
+            group.bench_function(format!("candidates of {count}, {whereabouts}"), |b| {
+                b.iter(|| {
+                    let place = turn.next().copied().unwrap_or_default();
+                    let place = black_box(Place { lat: place.lat + lat, ..place });
+                    areas.candidates(place, |id| {
+                        candidates += 1;
+                        inside += u64::from(boxes[id as usize].contains(place));
+                    });
+                    lookups += 1;
+                });
+            });
+            let per_place = |sum: u64| sum as f64 / lookups.max(1) as f64;
+            println!("areas: {:.1} of {:.1} candidates are true", per_place(inside), per_place(candidates));
+        }
+        if count == 0 {
+            continue;
+        }
+        let mut at = places.clone();
+        let mut ids = (0..count).filter(|id| id % 10 != 0).cycle();
+        group.bench_function(format!("relocate 500 m of {count} by 2 m"), |b| {
+            b.iter(|| {
+                let id = ids.next().unwrap_or_default() as usize;
+                let slot = id % at.len();
+                let (lat_e7, lon_e7) = at[slot].to_e7();
+                at[slot] = Place::from_e7(lat_e7 + 180, lon_e7);
+                let to = Bounds::around(at[slot], 500.0);
+                areas.relocate(id as u32, &boxes[id], &to);
+                boxes[id] = to;
+            });
+        });
+    }
+    group.finish();
+}
+
 /// A shard with a connection for each place, registered and placed, and what each says to move a little.
-fn city() -> (Shard, Now, Vec<[Vec<u8>; 2]>) {
+fn fleet(places: Vec<Place>) -> (Shard, Now, Vec<[Vec<u8>; 2]>) {
     let mut config = Config::default();
     config.vehicles.coalesce_ms = 0;
     config.vehicles.nearby_list_ms = 0;
@@ -171,7 +238,7 @@ fn city() -> (Shard, Now, Vec<[Vec<u8>; 2]>) {
         bytes
     };
     let mut moves = Vec::new();
-    for (index, place) in (0..).zip(places()) {
+    for (index, place) in (0..).zip(places) {
         let conn = ConnId { index, generation: 1 };
         let (lat, lon) = place.to_degrees();
         let update = |lat: f64| {
@@ -187,38 +254,106 @@ fn city() -> (Shard, Now, Vec<[Vec<u8>; 2]>) {
         }
         moves.push(there_and_back);
     }
-    while shard.poll_turn(now).is_some() {}
+    turns_at(&mut shard, now);
     (shard, now, moves)
+}
+
+/// Runs turns until there is nothing left to do at this time. How many bytes they sent.
+fn turns_at(shard: &mut Shard, now: Now) -> usize {
+    let mut bytes = 0;
+    loop {
+        while let Some(turn) = shard.poll_turn(now) {
+            bytes += turn.sends.iter().map(|send| turn.bytes(send).len()).sum::<usize>();
+        }
+        if shard.next_deadline().is_none_or(|due_ms| due_ms > now.mono_ms) {
+            return bytes;
+        }
+    }
+}
+
+/// A fleet of which some move in each turn, one after the other, there and back.
+struct Traffic {
+    shard: Shard,
+    now: Now,
+    moves: Vec<[Vec<u8>; 2]>,
+    next: usize,
+    round: usize,
+}
+
+impl Traffic {
+    fn of(places: Vec<Place>) -> Traffic {
+        let (shard, now, moves) = fleet(places);
+        Traffic { shard, now, moves, next: 0, round: 0 }
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_ms += ms;
+    }
+
+    fn turn(&mut self, movers: usize) -> usize {
+        for _ in 0..movers {
+            let conn = ConnId { index: self.next as u32, generation: 1 };
+            let bytes = &mut self.moves[self.next][self.round % 2].clone();
+            self.shard.handle(self.now, Input::Bytes { conn, bytes });
+            self.next = (self.next + 1) % self.moves.len();
+            self.round += usize::from(self.next == 0);
+        }
+        turns_at(&mut self.shard, self.now)
+    }
 }
 
 /// What the shard itself costs: a hundred vehicles move in one turn, and all their neighbours are sent it.
 fn turns(c: &mut Criterion) {
     const MOVERS: usize = 100;
-    let (mut shard, mut now, moves) = city();
-    let (mut next, mut round) = (0, 0);
+    let mut city = Traffic::of(places());
     let mut group = c.benchmark_group("shard");
     group.throughput(Throughput::Elements(MOVERS as u64));
     group.bench_function("turn of 100 updates among 4,000", |b| {
         b.iter(|| {
-            now.mono_ms += 25;
-            now.unix_ms += 25;
-            for _ in 0..MOVERS {
-                let conn = ConnId { index: next as u32, generation: 1 };
-                shard.handle(now, Input::Bytes { conn, bytes: &mut moves[next][round % 2].clone() });
-                next = (next + 1) % moves.len();
-                round += usize::from(next == 0);
-            }
-            let mut bytes = 0;
-            while let Some(turn) = shard.poll_turn(now) {
-                bytes += turn.sends.iter().map(|send| turn.bytes(send).len()).sum::<usize>();
-            }
-            bytes
+            city.advance(25);
+            city.turn(MOVERS)
         });
     });
     group.finish();
-    let counters = shard.counters();
+    let counters = city.shard.counters();
     let updates = counters.location_updates_processed as f64;
     println!("shard: {:.1} deliveries per update", counters.peer_locations as f64 / updates);
+}
+
+/// Vehicles that are all within one radius, in a square of this side: 350 m.
+const CROWD: usize = 2_000;
+const CROWD_SIDE_E7: u64 = 31_500;
+
+/// A depot in which everyone is near everyone: five updates per second of each, and once per second a choice.
+fn crowds(c: &mut Criterion) {
+    let places = || scattered(CROWD as u32, CROWD_SIDE_E7);
+    let mut group = c.benchmark_group("crowd");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(CROWD as u64));
+    group.bench_function("2,000 come at once", |b| b.iter_with_large_drop(|| fleet(places())));
+    let mut crowd = Traffic::of(places());
+    group.bench_function("2,000 of 2,000 move in one turn", |b| {
+        b.iter(|| {
+            crowd.advance(200);
+            crowd.turn(CROWD)
+        });
+    });
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("100 of 2,000 move in each turn", |b| {
+        b.iter(|| {
+            crowd.advance(10);
+            crowd.turn(100)
+        });
+    });
+    group.finish();
+    let counters = crowd.shard.counters();
+    println!(
+        "crowd: {:.1} deliveries and {:.2} choices per update, {} turns cut",
+        counters.peer_locations as f64 / counters.location_updates_processed as f64,
+        counters.crowd_choices as f64 / counters.location_updates_processed as f64,
+        counters.settles_cut,
+    );
 }
 
 fn scrape(c: &mut Criterion) {
@@ -232,5 +367,5 @@ fn scrape(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, messages, upgrades, states, geography, turns, scrape);
+criterion_group!(benches, frames, messages, upgrades, states, geography, areas, turns, crowds, scrape);
 criterion_main!(benches);

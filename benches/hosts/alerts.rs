@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{self, Client};
-use crate::figures::{Delays, Table};
+use crate::delays::Delays;
 use crate::gateway::Gateway;
 use crate::machine::{self, Others};
 use crate::redis::Redis;
+use crate::table::Table;
 use crate::{Extent, Verdict, until};
 
 /// Alerts per second.
@@ -86,7 +87,7 @@ fn measure(redis: &Redis, trial: &Trial) -> ([Heard; 2], f64) {
     let settings = [format!("rate_limits.emergency_alert.burst={burst}"), "presence.scope=none".to_owned()];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let hosts = ["alerts-a", "alerts-b"];
-    let hosts = [0, 1].map(|at| Gateway::start(hosts[at], at, redis, &settings));
+    let hosts = [0, 1].map(|at| redis.gateway(hosts[at], at, &settings));
     for host in &hosts {
         until("the hosts know each other", || host.metrics().get("v2v_ws_process_count") == 2);
     }

@@ -1,7 +1,9 @@
 //! What a stretch of feeding has shown, and how it is told.
 
-use crate::figures::{Delays, Table};
+use crate::delays::Delays;
+use crate::gateway::Metrics;
 use crate::stage::Look;
+use crate::table::Table;
 use crate::{Extent, Verdict};
 
 /// A feeder that is behind by more than this does not keep up, milliseconds.
@@ -46,8 +48,8 @@ impl Measured {
             gaps: metric("ringroad_backplane_gaps_total"),
             dropped: sent.dropped.iter().map(|(_, count)| count).sum::<u64>()
                 - sent_before.dropped.iter().map(|(_, count)| count).sum::<u64>()
-                + after.metrics.sum(dropped_there)
-                - before.metrics.sum(dropped_there),
+                + sum(&after.metrics, dropped_there)
+                - sum(&before.metrics, dropped_there),
             sender: cpu(0),
             receiver: cpu(1),
             redis: cpu(2),
@@ -82,6 +84,12 @@ impl Measured {
             verdict.wish(enough, || format!("{rate:.0} of {required} states per second delivered"));
         }
     }
+}
+
+/// The sum over a family's labels.
+fn sum(metrics: &Metrics, family: &str) -> u64 {
+    let of_family = |series: &str| series.strip_prefix(family).is_some_and(|rest| rest.starts_with('{'));
+    metrics.series().filter(|(series, _)| of_family(series)).map(|(_, value)| value as u64).sum()
 }
 
 /// Two tables of the same rows: what was carried at which cost, and how long it took.

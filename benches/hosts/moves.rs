@@ -6,11 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::figures::{Delays, Table};
+use crate::delays::Delays;
 use crate::gateway::Gateway;
 use crate::machine::{self, Others};
 use crate::plan::{Probe, WEST_E7};
 use crate::redis::Redis;
+use crate::stage::vehicles;
+use crate::table::Table;
 use crate::{Extent, Verdict, until};
 
 /// Vehicles that move, each with a listener of its own on both hosts.
@@ -61,7 +63,7 @@ fn measure(redis: &Redis, tick_ms: u64, moves: u32) -> ([Delays; 2], f64) {
     let tick = format!("redis.position_tick_ms={tick_ms}");
     let settings: Vec<&str> = SETTINGS.into_iter().chain([&tick[..]]).collect();
     let names = ["moves-a", "moves-b"];
-    let hosts = [0, 1].map(|at| Gateway::start(names[at], at, redis, &settings));
+    let hosts = [0, 1].map(|at| redis.gateway(names[at], at, &settings));
     let stop = Arc::new(AtomicBool::new(false));
     let probes: Vec<Arc<Probe>> = (0..MOVERS)
         .map(|at| Arc::new(Probe::new(format!("mover-{at}"), (900_000, WEST_E7 + 500_000 + at as i32 * 200_000))))
@@ -91,7 +93,7 @@ fn measure(redis: &Redis, tick_ms: u64, moves: u32) -> ([Delays; 2], f64) {
         readers.push(reader);
     }
     let everyone = (3 * MOVERS) as u64;
-    until("the hosts know all vehicles", || hosts.iter().all(|host| host.vehicles() == everyone));
+    until("the hosts know all vehicles", || hosts.iter().all(|host| vehicles(host) == everyone));
     until("both hosts listen", || hosts.iter().all(|host| host.metrics().get("ringroad_backplane_squares") == 1));
     until("Redis knows it", || redis.squares() == 1);
     let all_heard = |number: u32| newest.iter().all(|newest| *newest.lock().expect("unpoisoned") == Some(number));

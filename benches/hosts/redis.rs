@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::gateway::Gateway;
 use crate::machine::{self, Seat};
+use crate::{PATIENCE, until};
 
 /// What runs the server.
 pub const PROGRAM: &str = "redis-server";
@@ -67,6 +68,15 @@ impl Redis {
         count.unwrap_or_else(|| panic!("no list: {answer:?}"))
     }
 
+    /// A gateway of this name that has found this server.
+    pub fn gateway(&self, name: &str, number: usize, settings: &[&str]) -> Gateway {
+        let (url, node) = (format!("redis.url={}", self.url()), format!("redis.node_id={name}"));
+        let settings: Vec<&str> = [&url[..], &node].into_iter().chain(settings.iter().copied()).collect();
+        let gateway = Gateway::start(name, number, &settings);
+        until(&format!("{name} finds Redis"), || gateway.metrics().get("ringroad_backplane_workers_up") == 1);
+        gateway
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -83,4 +93,12 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a program says of its version; `None`: it is not there.
+pub fn version(program: &str) -> Option<String> {
+    let said = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let number = text.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    Some(number.map_or_else(|| text.trim().to_owned(), |number| format!("{program} {number}")))
 }

@@ -11,8 +11,8 @@ use ringroad::metrics::Counters;
 
 use crate::alerts::alert_number;
 use crate::client::{Client, Sender};
+use crate::delays::Delays;
 use crate::feed::{self, Shared};
-use crate::figures::Delays;
 use crate::gateway::{Gateway, Metrics};
 use crate::machine::Others;
 use crate::measured::Measured;
@@ -103,7 +103,7 @@ impl Stage {
             "presence.scope=none",
             &tick,
         ];
-        let receiver = Gateway::start("receiver", 1, redis, &settings);
+        let receiver = redis.gateway("receiver", 1, &settings);
         let plan = Plan::new(setup.vehicles, setup.squares, setup.squares.min(PROBES));
         let mut config = config(setup);
         config.redis.url = redis.url();
@@ -135,7 +135,7 @@ impl Stage {
             stage.listen(at, local, stage.here.clone(), None);
         }
         let everyone = (setup.vehicles + setup.squares + setup.squares.min(PROBES)) as u64;
-        until("the receiver knows everyone", || stage.receiver.vehicles() == everyone);
+        until("the receiver knows everyone", || vehicles(&stage.receiver) == everyone);
         stage
     }
 
@@ -228,6 +228,12 @@ impl Stage {
         self.running.join().expect("an orderly end");
         self.receiver.stop();
     }
+}
+
+/// Vehicles that a gateway knows, those of other hosts too.
+pub fn vehicles(gateway: &Gateway) -> u64 {
+    let health: serde_json::Value = serde_json::from_str(&gateway.get("/health")).expect("JSON");
+    health["vehicles"].as_u64().expect("a number")
 }
 
 /// What everyone has counted at one time.

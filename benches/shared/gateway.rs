@@ -10,9 +10,8 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::bench::PATIENCE;
 use crate::machine::{self, Seat};
-use crate::redis::Redis;
-use crate::{PATIENCE, until};
 
 pub struct Gateway {
     pub addr: SocketAddr,
@@ -21,10 +20,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway behind `redis` that listens on a port of the kernel's choice. It serves, and Redis is connected.
-    pub fn start(name: &str, number: usize, redis: &Redis, settings: &[&str]) -> Gateway {
-        let (url, node) = (format!("redis.url={}", redis.url()), format!("redis.node_id={name}"));
-        let sets = [&url[..], &node].into_iter().chain(settings.iter().copied()).flat_map(|set| ["--set", set]);
+    /// A gateway that listens on a port of the kernel's choice, and serves.
+    pub fn start(name: &str, number: usize, settings: &[&str]) -> Gateway {
+        let sets = settings.iter().copied().flat_map(|set| ["--set", set]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
         command.env_clear().args(["--listen", "127.0.0.1:0", "--workers", "1"]).args(sets);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -43,7 +41,6 @@ impl Gateway {
         gateway.addr = addr.unwrap_or_else(|| panic!("{name} does not start:\n{}", gateway.end()));
         // The pipe is still to be emptied.
         thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        until(&format!("{name} finds Redis"), || gateway.metrics().get("ringroad_backplane_workers_up") == 1);
         gateway
     }
 
@@ -52,13 +49,8 @@ impl Gateway {
         Metrics::parse(&self.get("/metrics"))
     }
 
-    /// Vehicles that it knows, those of other hosts too.
-    pub fn vehicles(&self) -> u64 {
-        let health: serde_json::Value = serde_json::from_str(&self.get("/health")).expect("JSON");
-        health["vehicles"].as_u64().expect("a number")
-    }
-
-    fn get(&self, path: &str) -> String {
+    /// What it answers to a request.
+    pub fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.addr).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).expect("sent");
@@ -106,7 +98,7 @@ impl Drop for Gateway {
 
 /// Series of an exposition, by their names with labels.
 #[derive(Clone, Default)]
-pub struct Metrics(HashMap<String, u64>);
+pub struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
     fn parse(text: &str) -> Metrics {
@@ -115,12 +107,11 @@ impl Metrics {
     }
 
     pub fn get(&self, series: &str) -> u64 {
-        *self.0.get(series).unwrap_or_else(|| panic!("no {series} among the metrics"))
+        *self.0.get(series).unwrap_or_else(|| panic!("no {series} among the metrics")) as u64
     }
 
-    /// The sum over a family's labels.
-    pub fn sum(&self, family: &str) -> u64 {
-        let of_family = |series: &str| series.strip_prefix(family).is_some_and(|rest| rest.starts_with('{'));
-        self.0.iter().filter(|(series, _)| of_family(series)).map(|(_, value)| value).sum()
+    /// All of them.
+    pub fn series(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(series, value)| (&series[..], *value))
     }
 }

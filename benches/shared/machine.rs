@@ -35,9 +35,9 @@ fn cpus() -> Vec<usize> {
 /// Who runs where. A gateway that is busy for milliseconds would else delay whoever its messages wake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Seat {
-    /// One of the two gateways has the processor of its number.
+    /// Each gateway has the processor of its number.
     Gateway(usize),
-    /// Redis and the clients have what is left, or share with the second gateway.
+    /// All others have what is left, or share with the last gateway.
     Beside,
 }
 
@@ -114,14 +114,7 @@ pub fn describe() -> String {
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "{} CPUs, {}; Linux {}; commit {}; {}",
-        cpus().len(),
-        model.unwrap_or("unknown model"),
-        kernel.trim(),
-        commit(),
-        version("redis-server").unwrap_or_default()
-    )
+    format!("{} CPUs, {}; Linux {}; commit {}", cpus().len(), model.unwrap_or("unknown model"), kernel.trim(), commit())
 }
 
 fn commit() -> String {
@@ -132,12 +125,4 @@ fn commit() -> String {
     let Some(hash) = git(&["rev-parse", "--short=10", "HEAD"]) else { return "unknown".to_owned() };
     let clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| changes.is_empty());
     if clean { hash } else { format!("{hash} with changes") }
-}
-
-/// What a program says of its version; `None`: it is not there.
-pub fn version(program: &str) -> Option<String> {
-    let said = Command::new(program).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    let number = text.split_whitespace().find_map(|word| word.strip_prefix("v="));
-    Some(number.map_or_else(|| text.trim().to_owned(), |number| format!("{program} {number}")))
 }
