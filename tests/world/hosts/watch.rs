@@ -1,10 +1,11 @@
 //! What connections watch is on whichever host it is.
 
 use ringroad::geo::{Place, Square};
-use serde_json::{Value, json};
 
 use crate::proximity::PLAIN;
 use crate::script::Play;
+
+const BACKPLANE: &str = include_str!("../../../docs/BACKPLANE.md");
 
 /// Nobody falls silent, and positions leave at once.
 const LIVELY: &str = "set vehicles.heartbeat_timeout_ms = 3600000
@@ -491,35 +492,16 @@ fn the_question_and_the_answer_are_what_the_document_says() {
     let mut play = play(
         "shards 2
          hosts 2
-         b@B registers; c@B1 registers; b at 52.3 4.75; d@B registers; d at 0 0; v@A1 connects
-         forget",
+         b@B registers; c@B1 registers; b at 52.3 4.75; d@B registers; d at 0 0; v@A1 connects",
     );
     drop(play.world().redis().published("v2v:to:B"));
     drop(play.world().redis().published("v2v:to:A"));
     play.run("v follows b c d nobody\n +1ms");
-    let now = play.world().now().unix_ms;
-    let mut said = |channel| {
-        let published = play.world().redis().published(channel);
-        let [one] = &published[..] else { panic!("{} messages", published.len()) };
-        let mut said: Value = serde_json::from_slice(one).expect("JSON");
-        assert_eq!(said["ringroad"]["at"].take(), now);
-        assert!(said["ringroad"]["epoch"].take().is_u64());
-        // In the order of the keys' hashes.
-        if let Some(ids) = said["ringroad"].get_mut("vehicleIds").and_then(Value::as_array_mut) {
-            ids.sort_by_key(ToString::to_string);
-        }
-        said
-    };
-    assert_eq!(
-        said("v2v:to:B"),
-        json!({"origin": "A", "ringroad": {"epoch": null, "worker": 1, "at": null, "kind": "where",
-            "vehicleIds": ["veh-b", "veh-c", "veh-d"]}})
-    );
-    assert_eq!(
-        said("v2v:to:A"),
-        json!({"origin": "B", "ringroad": {"epoch": null, "worker": 0, "at": null, "kind": "there", "to": 1,
-            "squares": {"veh-b": "u173", "veh-d": "s000"}}})
-    );
+    let asked = play.world().redis().published("v2v:to:B");
+    let answered = play.world().redis().published("v2v:to:A");
+    let said: Vec<String> =
+        asked.iter().chain(&answered).map(|json| format!("    {}\n", String::from_utf8_lossy(json))).collect();
+    assert!(said.len() == 2 && BACKPLANE.contains(&said.concat()), "what is said is\n{}", said.concat());
 }
 
 #[test]
