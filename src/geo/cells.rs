@@ -37,6 +37,11 @@ impl Cell {
     fn new(row: u32, column: u32) -> Cell {
         Cell((row as u64) << 32 | column as u64)
     }
+
+    /// Its row and its column.
+    pub(super) fn row_and_column(self) -> (u32, u32) {
+        ((self.0 >> 32) as u32, self.0 as u32)
+    }
 }
 
 /// One level of the grid.
@@ -73,6 +78,13 @@ impl Grid {
         let row = self.row(place.lat as i64);
         let east = place.lon as u32 ^ 1 << 31;
         Cell::new(row, (east as u64 >> self.column_shift(row)) as u32)
+    }
+
+    /// Whether two places lie in one cell: the same as comparing their cells, and most of that is done once.
+    #[inline]
+    pub(super) fn is_one_cell(self, a: Place, b: Place) -> bool {
+        let row = self.row(a.lat as i64);
+        row == self.row(b.lat as i64) && ((a.lon ^ b.lon) as u32 as u64) >> self.column_shift(row) == 0
     }
 
     /// The row of a latitude; the poles belong to the outermost rows.
@@ -114,6 +126,13 @@ impl Grid {
         let rows = ((height >> (31 - self.axis_bits)) as u64 + 2).min(1 << self.axis_bits);
         let columns = ((bounds.width as u64 >> shift) + 2).min(1 << (32 - shift));
         rows * columns
+    }
+
+    /// Whether a box is so small that it meets at most a few dozen cells.
+    #[inline]
+    pub(super) fn is_small(self, bounds: &Bounds) -> bool {
+        let height = bounds.north.wrapping_sub(bounds.south) as u32;
+        height >> (31 - self.axis_bits) <= 3 && bounds.width >> (32 - self.axis_bits) <= 7
     }
 
     /// The row, of those that meet a box, in which it meets the most cells: the one nearest to the equator.

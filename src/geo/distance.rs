@@ -41,11 +41,11 @@ const FRACTION_BITS: u32 = 21;
 
 /// Metres per radian at one latitude.
 #[derive(Clone, Copy)]
-struct Scale {
+pub(super) struct Scale {
     /// Along the parallel.
-    x: f64,
+    pub(super) x: f64,
     /// Along the meridian.
-    y: f64,
+    pub(super) y: f64,
 }
 
 /// Computed by the compiler, so there is nothing to initialise and nothing to share. One entry beyond the pole keeps
@@ -71,9 +71,15 @@ pub fn metres(a: Place, b: Place) -> f64 {
     (dy * dy * (1.0 - half_lon * half_lon) + dx * dx).sqrt()
 }
 
+/// Metres per radian at a latitude.
+#[inline]
+pub(super) fn scale(lat: i64) -> Scale {
+    scale_at(2 * lat.unsigned_abs().min(1 << 30))
+}
+
 /// Metres per radian of longitude at a latitude, for whoever has to know how many degrees a radius spans.
 pub(super) fn metres_per_radian_east(lat: i64) -> f64 {
-    scale_at(2 * lat.unsigned_abs().min(1 << 30)).x
+    scale(lat).x
 }
 
 /// At a latitude given as twice its distance from the equator, at most 2³¹.

@@ -1,18 +1,19 @@
-//! Who is in here, within a radius or in a box: a hash map from cell to the places in it.
+//! Who is in here, within a radius or in a box: lists of places by cell.
 //!
 //! Entries carry their coordinates, so a search walks a few contiguous lists and never follows a slot back to its
-//! vehicle. Lists are unordered: an entry leaves by swapping with the last.
+//! vehicle. Lists are unordered: an entry leaves by giving its place to the last. A move within a cell, as nearly all
+//! are, is two stores.
 //!
-//! A search in a box looks at the cells that meet it and compares integers. One within a radius first draws a box around
-//! its circle (it meets at most 3 × 3 cells for the radius the index was made for) and lets the distance decide about
-//! what is inside. That box is a hair (0.1 %) too large, never too small, so the answer is exact by [`metres`]
-//! everywhere: across the antimeridian, around a pole, and for any radius.
-
-use rustc_hash::FxHashMap;
+//! A search in a box looks at the cells that meet it and compares integers. One within a radius draws a box around its
+//! circle (it meets at most 3 × 3 cells for the radius the index was made for), and a [`Ruler`] decides about what its
+//! cells hold, four entries at a time. The box is a hair (0.1 %) too large, never too small, and the ruler agrees with
+//! [`metres`], so the answer is exact everywhere: across the antimeridian, around a pole, and for any radius.
 
 use super::bounds::Bounds;
-use super::cells::{Cell, Grid};
+use super::cells::Grid;
 use super::distance::metres;
+use super::lists::{Group, Lists, Position};
+use super::ruler::{Ruler, Sieve};
 use super::turns::Place;
 
 /// Looking up a cell that may be empty takes about as long as reading one that is there, and as long as comparing so
@@ -20,29 +21,22 @@ use super::turns::Place;
 const ENTRIES_PER_LOOKUP: usize = 16;
 
 /// `at` of a slot that is not in the index.
-const ABSENT: u32 = u32::MAX;
+const ABSENT: Position = Position { list: u32::MAX, entry: u32::MAX };
 
 /// Places by cell. Slots are the caller's: small numbers, dense, each in the index at most once.
 #[derive(Clone, Debug)]
 pub struct CellIndex {
     grid: Grid,
-    /// Invariant: no list is empty, and each entry lies in the list of its place's cell.
-    cells: FxHashMap<Cell, Vec<Entry>>,
-    /// Where in its cell's list a slot's entry is, so that a crowded cell is not searched at each move.
-    at: Vec<u32>,
+    lists: Lists,
+    /// Where each slot's entry is, so that a crowded cell is not searched at each move.
+    at: Vec<Position>,
     len: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    place: Place,
-    slot: u32,
 }
 
 impl CellIndex {
     /// An empty index, made for searches with about this radius. Others are exact too, only slower.
     pub fn new(radius_m: f64) -> CellIndex {
-        CellIndex { grid: Grid::for_radius(radius_m), cells: FxHashMap::default(), at: Vec::new(), len: 0 }
+        CellIndex { grid: Grid::for_radius(radius_m), lists: Lists::default(), at: Vec::new(), len: 0 }
     }
 
     /// How many slots are in the index.
@@ -57,7 +51,7 @@ impl CellIndex {
 
     /// Cells that hold at least one place.
     pub fn cells_occupied(&self) -> usize {
-        self.cells.len()
+        self.lists.occupied()
     }
 
     /// Puts in a slot that is not there yet.
@@ -66,46 +60,37 @@ impl CellIndex {
             self.at.resize(slot as usize + 1, ABSENT);
         }
         debug_assert_eq!(self.at[slot as usize], ABSENT, "slot {slot} is in the index already");
-        let entries = self.cells.entry(self.grid.cell(place)).or_default();
-        self.at[slot as usize] = entries.len() as u32;
-        entries.push(Entry { place, slot });
+        let at = &mut self.at;
+        let moved = |slot: u32, entry| at[slot as usize].entry = entry;
+        self.at[slot as usize] = self.lists.push(self.grid.cell(place), place, slot, moved);
         self.len += 1;
     }
 
     /// Moves a slot. `from` is the place it was put at last.
+    #[inline]
     pub fn relocate(&mut self, slot: u32, from: Place, to: Place) {
-        let cell = self.grid.cell(from);
-        if cell != self.grid.cell(to) {
+        if !self.grid.is_one_cell(from, to) {
             self.remove(slot, from);
             self.insert(slot, to);
-        } else if let Some(entry) = self.cells.get_mut(&cell).and_then(|entries| entry_of(entries, &self.at, slot)) {
-            entry.place = to;
-        } else {
-            debug_assert!(false, "slot {slot} is not at {from:?}");
+            return;
+        }
+        match self.at.get(slot as usize) {
+            Some(&Position { entry, .. }) if entry != ABSENT.entry => self.lists.set_place(entry, to),
+            _ => debug_assert!(false, "slot {slot} is not at {from:?}"),
         }
     }
 
     /// Takes a slot out. `place` is the place it was put at last.
     pub fn remove(&mut self, slot: u32, place: Place) {
-        let cell = self.grid.cell(place);
-        let Some(entries) = self.cells.get_mut(&cell) else {
-            debug_assert!(false, "slot {slot} is not at {place:?}");
-            return;
+        let at = match self.at.get_mut(slot as usize) {
+            Some(at) if *at != ABSENT => std::mem::replace(at, ABSENT),
+            _ => {
+                debug_assert!(false, "slot {slot} is not at {place:?}");
+                return;
+            }
         };
-        if entry_of(entries, &self.at, slot).is_none() {
-            debug_assert!(false, "slot {slot} is not at {place:?}");
-            return;
-        }
-        let hole = self.at[slot as usize];
-        entries.swap_remove(hole as usize);
-        if let Some(moved) = entries.get(hole as usize) {
-            self.at[moved.slot as usize] = hole;
-        }
-        self.at[slot as usize] = ABSENT;
+        self.lists.remove(at, |slot, entry| self.at[slot as usize].entry = entry);
         self.len -= 1;
-        if entries.is_empty() {
-            self.cells.remove(&cell);
-        }
     }
 
     /// Calls `found` with every slot at most `radius_m` from `place`, and its distance in metres, in no particular but
@@ -113,13 +98,26 @@ impl CellIndex {
     ///
     /// Answers how many entries had to be looked at.
     pub fn within(&self, place: Place, radius_m: f64, mut found: impl FnMut(u32, f64)) -> usize {
-        let reach = Bounds::around(place, radius_m);
-        self.inside(&reach, |slot, other| {
-            let distance_m = metres(place, other);
-            if distance_m <= radius_m {
-                found(slot, distance_m);
-            }
-        })
+        self.around(&Ruler::at(place, radius_m), |slot, other| found(slot, metres(place, other)))
+    }
+
+    /// Calls `found` with every slot within a ruler's reach, and its place: the same slots as [`CellIndex::within`], and
+    /// no distance is taken.
+    #[inline]
+    pub fn around(&self, ruler: &Ruler, mut found: impl FnMut(u32, Place)) -> usize {
+        let Some(sieve) = ruler.sieve() else {
+            return self.inside(&ruler.bounds(), |slot, other| {
+                if ruler.reaches(other) {
+                    found(slot, other);
+                }
+            });
+        };
+        let mut examined = 0;
+        self.look_into(&ruler.bounds(), |groups, len| {
+            examined += len;
+            sift(groups, &sieve, ruler, &mut found);
+        });
+        examined
     }
 
     /// Calls `found` with every slot whose place is in a box, and that place, in no particular but a reproducible order.
@@ -127,32 +125,101 @@ impl CellIndex {
     /// Answers how many entries had to be looked at.
     pub fn inside(&self, bounds: &Bounds, mut found: impl FnMut(u32, Place)) -> usize {
         let mut examined = 0;
-        let mut look_at = |entries: &[Entry]| {
-            examined += entries.len();
-            for entry in entries {
-                if bounds.contains(entry.place) {
-                    found(entry.slot, entry.place);
+        self.look_into(bounds, |groups, len| {
+            examined += len;
+            for group in groups {
+                for lane in 0..group.slot.len() {
+                    if bounds.contains(group.place(lane)) {
+                        found(group.slot[lane], group.place(lane));
+                    }
                 }
             }
-        };
-        if self.grid.cells_max(bounds) > (self.cells.len() + self.len / ENTRIES_PER_LOOKUP) as u64 {
-            // A box far beyond the level's cells: reading all that is there is quicker.
-            self.cells.values().for_each(|entries| look_at(entries));
-            return examined;
-        }
-        for row in self.grid.rows(bounds) {
-            for cell in self.grid.cells(row, bounds) {
-                if let Some(entries) = self.cells.get(&cell) {
-                    look_at(entries);
-                }
-            }
-        }
+        });
         examined
+    }
+
+    /// Every slot, those of one cell together and near cells mostly soon after each other: who looks around from all of
+    /// them in this order finds what it needs in the processor's caches.
+    pub fn cell_by_cell(&self) -> impl Iterator<Item = u32> {
+        self.lists.each().flat_map(|(groups, len)| groups.iter().flat_map(|group| group.slot).take(len))
+    }
+
+    /// The lists of all cells that meet a box, or all there are.
+    #[inline]
+    fn look_into(&self, bounds: &Bounds, mut look_at: impl FnMut(&[Group], usize)) {
+        // A box far beyond the level's cells: reading all that is there is quicker.
+        let all = self.cells_occupied() + self.len / ENTRIES_PER_LOOKUP;
+        if !self.grid.is_small(bounds) && self.grid.cells_max(bounds) > all as u64 {
+            self.lists.each().for_each(|(groups, len)| look_at(groups, len));
+            return;
+        }
+        let grid = self.grid;
+        self.lists.of_cells(grid.rows(bounds).flat_map(|row| grid.cells(row, bounds)), look_at);
     }
 }
 
-fn entry_of<'a>(entries: &'a mut [Entry], at: &[u32], slot: u32) -> Option<&'a mut Entry> {
-    entries.get_mut(*at.get(slot as usize)? as usize).filter(|entry| entry.slot == slot)
+/// Most entries that are put by before they are looked at.
+const SIFTED_MAX: usize = 64;
+
+/// For each set of four lanes, which lanes they are, first the set ones.
+const LANES_SET: [[u8; 4]; 16] = {
+    let mut lanes = [[0; 4]; 16];
+    let mut set = 0;
+    while set < 16 {
+        let (mut lane, mut at) = (0, 0);
+        while lane < 4 {
+            if set >> lane & 1 == 1 {
+                lanes[set][at] = lane;
+                at += 1;
+            }
+            lane += 1;
+        }
+        set += 1;
+    }
+    lanes
+};
+
+/// Bits of the entries of a group that are within reach.
+#[inline]
+fn lanes_near(group: &Group, sieve: &Sieve, ruler: &Ruler) -> usize {
+    let (mut near, possibly) = sieve.four(&group.lat, &group.lon);
+    let unsure = near ^ possibly;
+    if unsure != 0 {
+        for lane in (0..4).filter(|lane| unsure >> lane & 1 == 1) {
+            near |= usize::from(ruler.reaches(group.place(lane))) << lane;
+        }
+    }
+    near
+}
+
+/// Calls `found` with all of a list that is within reach. What is found is first put by, without a branch: whether an
+/// entry is near nobody can predict.
+#[inline]
+fn sift(groups: &[Group], sieve: &Sieve, ruler: &Ruler, found: &mut impl FnMut(u32, Place)) {
+    // Most cells outside of towns.
+    if let [group] = groups {
+        let mut near = lanes_near(group, sieve, ruler);
+        while near != 0 {
+            let lane = near.trailing_zeros() as usize;
+            found(group.slot[lane], group.place(lane));
+            near &= near - 1;
+        }
+        return;
+    }
+    for groups in groups.chunks(SIFTED_MAX / 4) {
+        let mut sifted = [0_u8; SIFTED_MAX + 4];
+        let mut len = 0;
+        for (at, group) in groups.iter().enumerate() {
+            let near = lanes_near(group, sieve, ruler);
+            let lanes = u32::from_le_bytes(LANES_SET[near]) + at as u32 * 0x0404_0404;
+            sifted[len..len + 4].copy_from_slice(&lanes.to_le_bytes());
+            len += near.count_ones() as usize;
+        }
+        for entry in &sifted[..len] {
+            let (group, lane) = (&groups[usize::from(entry / 4)], usize::from(entry % 4));
+            found(group.slot[lane], group.place(lane));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +310,10 @@ mod tests {
                 prop_assert_eq!(index.len(), world.iter().flatten().count());
                 check(&index, &world, to, 500.0);
             }
+            let mut slots: Vec<u32> = index.cell_by_cell().collect();
+            slots.sort();
+            let placed = (0..30).filter(|slot| world[*slot as usize].is_some());
+            prop_assert_eq!(slots, placed.collect::<Vec<u32>>());
             for (slot, place) in world.iter().enumerate() {
                 place.iter().for_each(|&place| index.remove(slot as u32, place));
             }
