@@ -3,7 +3,10 @@
 //! What a field may hold is decided here, once; what a command may do is the shard's business. The contract is in
 //! `docs/PROTOCOL.md`.
 
+mod plain;
 mod watch;
+
+use std::ops::RangeInclusive;
 
 use super::error::ErrorCode;
 use super::tape::{NotJson, Parser, Value};
@@ -252,7 +255,7 @@ pub struct Decoded<'a> {
     pub command: Result<Command<'a>, Rejected>,
 }
 
-/// Decodes one message and hands it to `take`. `text` is used up: it is parsed in place.
+/// Decodes one message and hands it to `take`. `text` is used up: what is not plain is parsed in place.
 ///
 /// `unix_ms` fills in timestamps that a sender may leave out.
 pub fn decode<R>(
@@ -261,6 +264,10 @@ pub fn decode<R>(
     unix_ms: u64,
     take: impl FnOnce(Result<Decoded<'_>, Rejected>) -> R,
 ) -> R {
+    if let Some((vehicle_id, fix)) = plain::location_update(text) {
+        let command = Ok(Command::Location { vehicle_id, fix });
+        return take(Ok(Decoded { kind: EventKind::LocationUpdate, command }));
+    }
     let mut take = Some(take);
     let outcome = parser.with(text, |message| {
         let decoded = decode_event(message, unix_ms);
@@ -309,9 +316,26 @@ fn decode_event<'i>(message: Value<'_, 'i>, unix_ms: u64) -> Result<Decoded<'i>,
     Ok(Decoded { kind, command: command.map_err(|message| rejected(code, message)) })
 }
 
+/// How long a vehicle id is.
+const ID_LEN: RangeInclusive<usize> = 3..=40;
+
+/// What it is made of: letters, digits, `.`, `_`, `-`.
+static ID_BYTES: [bool; 256] = {
+    let mut is_in = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        is_in[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'_' | b'-');
+        byte += 1;
+    }
+    is_in
+};
+
+/// The latest time that is taken, ms: 2^53, beyond which a JavaScript sender cannot have meant what we would read.
+const TS_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// Whether `id` is a vehicle id: 3 to 40 of letters, digits, `.`, `_`, `-`.
 pub fn is_vehicle_id(id: &str) -> bool {
-    (3..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    ID_LEN.contains(&id.len()) && id.bytes().all(|byte| ID_BYTES[usize::from(byte)])
 }
 
 fn vehicle_id<'i>(data: Value<'_, 'i>, field: &str, wrong: &'static str) -> Result<&'i str, &'static str> {
@@ -400,10 +424,9 @@ fn timestamp(value: Value<'_, '_>) -> Result<Option<u64>, &'static str> {
     if value.is_null() {
         return Ok(None);
     }
-    // 2^53: beyond it a JavaScript sender cannot have meant what we would read.
     value
         .as_f64()
-        .filter(|ms| (0.0..=9_007_199_254_740_992.0).contains(ms))
+        .filter(|ms| (0.0..=TS_MAX).contains(ms))
         .map(|ms| Some(ms as u64))
         .ok_or("ts must be milliseconds since 1970")
 }

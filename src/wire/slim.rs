@@ -50,6 +50,29 @@ pub struct Invalid {
     pub message: &'static str,
 }
 
+/// The fields of what a vehicle sends, in the order in which they lie: offset, bytes, what would be right.
+const REPORT_FIELDS: [(usize, usize, &str); 19] = [
+    (0, 1, "version must be 1"),
+    (1, 1, "kind must be 1"),
+    (2, 1, "record size must be 32"),
+    (3, 1, "flags must be 0"),
+    (4, 2, "count must be 1"),
+    (6, 2, "epoch is missing"),
+    (8, 8, "base time is missing"),
+    (16, 8, "key is missing"),
+    (24, 4, "latitude must be -900000000 to 900000000"),
+    (28, 4, "longitude must be -1799999999 to 1800000000"),
+    (32, 2, "elevation is missing"),
+    (34, 2, "speed is missing"),
+    (36, 2, "heading must be at most 28800"),
+    (38, 2, "yaw rate is missing"),
+    (40, 2, "acceleration must be -2000 to 2001"),
+    (42, 2, "secMark must be at most 60999, or 65535"),
+    (44, 2, "the upper three flags must be 0"),
+    (46, 1, "accuracy is missing"),
+    (47, 1, "msgCnt must be at most 127"),
+];
+
 /// Reads the binary message of a vehicle: one position. Whose key it is, is not looked at.
 pub fn read(message: &[u8]) -> Result<Reported, Invalid> {
     // What is missing is read as zeros; a field that is not all there counts as missing, whatever its zeros mean.
@@ -64,38 +87,43 @@ pub fn read(message: &[u8]) -> Result<Reported, Invalid> {
     let state = state::decode(&record);
     let base_unix_ms = u64::from_le_bytes(base);
 
-    // Offset, bytes, whether it is acceptable, what would be right; in the order in which they lie.
-    let fields = [
-        (0, 1, h0 == VERSION, "version must be 1"),
-        (1, 1, h1 == STATES_KIND, "kind must be 1"),
-        (2, 1, usize::from(h2) == RECORD_BYTES, "record size must be 32"),
-        (3, 1, h3 == 0, "flags must be 0"),
-        (4, 2, [h4, h5] == [1, 0], "count must be 1"),
-        (6, 2, true, "epoch is missing"),
-        (8, 8, true, "base time is missing"),
-        (16, 8, true, "key is missing"),
-        (24, 4, units::is_lat_e7(state.lat_e7), "latitude must be -900000000 to 900000000"),
-        (28, 4, units::is_lon_e7(state.lon_e7), "longitude must be -1799999999 to 1800000000"),
-        (32, 2, true, "elevation is missing"),
-        (34, 2, true, "speed is missing"),
-        (36, 2, state.heading <= units::HEADING_UNAVAILABLE, "heading must be at most 28800"),
-        (38, 2, true, "yaw rate is missing"),
-        (40, 2, units::is_acceleration(state.acceleration), "acceleration must be -2000 to 2001"),
-        (42, 2, units::is_sec_mark(state.sec_mark), "secMark must be at most 60999, or 65535"),
-        (44, 2, state.flags & GATEWAY_FLAGS == 0, "the upper three flags must be 0"),
-        (46, 1, true, "accuracy is missing"),
-        (47, 1, state.msg_cnt < 128, "msgCnt must be at most 127"),
+    // In the order of `REPORT_FIELDS`.
+    let acceptable = [
+        h0 == VERSION,
+        h1 == STATES_KIND,
+        usize::from(h2) == RECORD_BYTES,
+        h3 == 0,
+        [h4, h5] == [1, 0],
+        true,
+        true,
+        true,
+        units::is_lat_e7(state.lat_e7),
+        units::is_lon_e7(state.lon_e7),
+        true,
+        true,
+        state.heading <= units::HEADING_UNAVAILABLE,
+        true,
+        units::is_acceleration(state.acceleration),
+        units::is_sec_mark(state.sec_mark),
+        state.flags & GATEWAY_FLAGS == 0,
+        true,
+        state.msg_cnt < 128,
     ];
-    for (offset, bytes, acceptable, message_if_not) in fields {
-        if offset + bytes > message.len() || !acceptable {
-            return Err(Invalid { offset, message: message_if_not });
-        }
-    }
-    if message.len() > REPORT_BYTES {
-        return Err(Invalid { offset: REPORT_BYTES, message: "nothing may follow the record" });
+    if message.len() != REPORT_BYTES || acceptable.contains(&false) {
+        return Err(mistake(message.len(), &acceptable));
     }
     let ts = if base_unix_ms == 0 { None } else { state.unix_ms(base_unix_ms) };
     Ok(Reported { state, ts })
+}
+
+/// What is wrong with a message of so many bytes whose fields are acceptable or not.
+#[cold]
+fn mistake(len: usize, acceptable: &[bool; REPORT_FIELDS.len()]) -> Invalid {
+    let first = REPORT_FIELDS.iter().zip(acceptable).find(|((offset, bytes, _), is)| offset + bytes > len || !**is);
+    match first {
+        Some((&(offset, _, message), _)) => Invalid { offset, message },
+        None => Invalid { offset: REPORT_BYTES, message: "nothing may follow the record" },
+    }
 }
 
 /// A sample's record as it may be sent now, in a frame whose base time is now: without its secMark, if that would be

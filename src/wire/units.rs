@@ -31,7 +31,7 @@ pub const CLOCK_AHEAD_MS_MAX: u64 = 10_000;
 
 /// Degrees north to 1e-7 degree; beyond a pole is the pole.
 pub fn lat_e7(degrees: f64) -> i32 {
-    if degrees.is_finite() { scaled(degrees, 1e7, -900_000_000.0, 900_000_000.0) as i32 } else { LAT_UNAVAILABLE }
+    if degrees.is_finite() { scaled(degrees, 1e7, -900_000_000.0, 900_000_000.0) } else { LAT_UNAVAILABLE }
 }
 
 /// Degrees east to 1e-7 degree; −180° is written as +180°, and what lies beyond wraps.
@@ -42,7 +42,7 @@ pub fn lon_e7(degrees: f64) -> i32 {
     // Only what is outside is folded: folding costs a bit of precision, and then a number of 7 decimals would not
     // come back as it was.
     let degrees = if degrees.abs() <= 180.0 { degrees } else { (degrees + 180.0).rem_euclid(360.0) - 180.0 };
-    match (degrees * 1e7).round() as i32 {
+    match rounded(degrees * 1e7) {
         -1_800_000_000 => 1_800_000_000,
         e7 => e7,
     }
@@ -66,7 +66,7 @@ pub fn degrees(e7: i32) -> f64 {
 /// Metres above the ellipsoid to 0.1 m, stored with 4096 added: the largest, 61439, does not fit an `i16`.
 pub fn elevation(metres: Option<f64>) -> u16 {
     // DE_Elevation gives −409.5 m the number −4095; −4096 is its sentinel.
-    measured(metres).map_or(ELEVATION_UNAVAILABLE, |m| (scaled(m, 10.0, -4095.0, 61_439.0) as i32 + 4096) as u16)
+    measured(metres).map_or(ELEVATION_UNAVAILABLE, |m| (scaled(m, 10.0, -4095.0, 61_439.0) + 4096) as u16)
 }
 
 /// Back to metres.
@@ -87,8 +87,9 @@ pub fn speed_mps(wire: u16) -> Option<f64> {
 /// Degrees clockwise from north to 0.0125°, 0…28799.
 pub fn heading(degrees: Option<f64>) -> u16 {
     measured(degrees).filter(|d| d.is_finite()).map_or(HEADING_UNAVAILABLE, |d| {
-        let turns = (d.rem_euclid(360.0) * 80.0).round() as u16;
-        turns % 28_800
+        // Most come as they should be, and a remainder costs more than all else here.
+        let d = if (0.0..360.0).contains(&d) { d } else { d.rem_euclid(360.0) };
+        rounded(d * 80.0) as u16 % 28_800
     })
 }
 
@@ -165,12 +166,23 @@ fn measured(value: Option<f64>) -> Option<f64> {
     value.filter(|v| !v.is_nan())
 }
 
-fn scaled(value: f64, per_unit: f64, least: f64, most: f64) -> f64 {
-    (value * per_unit).round().clamp(least, most)
+/// To the nearest integer between two integers.
+fn scaled(value: f64, per_unit: f64, least: f64, most: f64) -> i32 {
+    rounded((value * per_unit).clamp(least, most))
+}
+
+/// The nearest integer, halves away from zero, of what an `i32` holds: [`f64::round`] is a call where the processor is
+/// not known to have the instruction.
+fn rounded(value: f64) -> i32 {
+    let whole = value as i32;
+    let rest = value - f64::from(whole);
+    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -205,6 +217,16 @@ mod tests {
         assert_eq!(heading(Some(f64::INFINITY)), HEADING_UNAVAILABLE);
         assert_eq!(lat_e7(f64::NAN), LAT_UNAVAILABLE);
         assert_eq!(lon_e7(f64::INFINITY), LON_UNAVAILABLE);
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_is_that_of_the_standard_library(value in -2_147_483_647.0..2_147_483_647.0f64, whole in -50_000..50_000) {
+            let half = f64::from(whole) + 0.5;
+            for value in [value, value / 1e5, value / 1e9, half, half.next_up(), half.next_down(), f64::from(whole)] {
+                prop_assert_eq!(f64::from(rounded(value)), value.round() + 0.0, "{}", value);
+            }
+        }
     }
 
     #[test]
