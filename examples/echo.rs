@@ -133,6 +133,7 @@ impl Core for Echo {
                 self.releasing.extend(self.conns.drain().map(|(id, _)| id));
                 return;
             }
+            Input::Load { .. } => return,
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => return,
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => return,
         };

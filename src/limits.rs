@@ -22,6 +22,16 @@ pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// work for it.
 pub const OUTBOX_PIECE_BYTES: usize = 64 * 1024;
 
+/// By this part of its interval may a ping, or a list that comes without a change, be late: 0.4 s of 25 s. What is due
+/// within that time goes out at once, so a worker with many idle connections wakes a few times a second.
+pub const REST_SLACK_PART: u64 = 64;
+
+/// Emptied outboxes that a shard keeps for the next events: as many as a turn with as many sends needs, twice.
+pub const SPARE_OUTBOXES_MAX: usize = 1024;
+
+/// None larger than this is kept.
+pub const SPARE_OUTBOX_BYTES_MAX: usize = 4 * 1024;
+
 /// Sends in one submission: at 2 to 10 µs each, a few milliseconds. Larger turns go out in several.
 pub const TURN_SENDS_MAX: usize = 512;
 
@@ -117,9 +127,27 @@ pub const PUMP_ROUNDS_MAX: usize = 16;
 pub const ROUND_TURNS_MAX: usize = 64;
 
 /// Time after which a round carries out no more turns. Before the next one the worker accepts, receives and takes its
-/// mail, so this is what a crowd may add to everybody's latency: half of the least time between two positions to one
-/// reader. A turn that has begun is carried out.
+/// mail, so this is what a crowd may add to everybody's latency. A turn that has begun is carried out.
 pub const ROUND_MS_MAX: u64 = 10;
+
+/// A worker that is busy for less than the first share of its time sends every position at once; beyond the second one, at
+/// the pace of `vehicles.flush_busy_ms`. A send of one position costs about as much as one of thirty, so up to a quarter of
+/// a core the lowest latency is to be had for what nobody else needs.
+pub const FLUSH_LOAD_PERCENT: (u8, u8) = (25, 50);
+const _: () = assert!(FLUSH_LOAD_PERCENT.0 < FLUSH_LOAD_PERCENT.1 && FLUSH_LOAD_PERCENT.1 <= 100);
+
+/// Flushes that a connection may be ahead of the pace of a busy worker. Thirty positions a second come at random; with four
+/// to spare one in a thousand of them has to wait at a pace of 10 ms.
+pub const FLUSHES_TO_SPARE: u64 = 4;
+
+/// Of the time until a position will be replaced by the vehicle's next one, how much the pace of a busy worker may use: what
+/// is left is for rounds that take long.
+pub const FLUSH_WITHIN_PERCENT: u64 = 50;
+
+/// How often a worker reckons how busy it is, and over what time it means that.
+pub const LOAD_STEP_MS: u64 = 10;
+/// See [`LOAD_STEP_MS`].
+pub const LOAD_MEMORY_MS: u64 = 200;
 
 /// Time for which a round hands completions to the core before it carries out turns: half, so that neither who sends nor
 /// who reads can have a worker for itself.
@@ -127,6 +155,17 @@ pub const ROUND_RECEIVE_MS_MAX: u64 = ROUND_MS_MAX / 2;
 
 /// Time after which one run of the pump begins no further round: monoio gets its turn.
 pub const PUMP_MS_MAX: u64 = ROUND_MS_MAX;
+
+/// For how long after it has fallen asleep a worker lets completions lie, so that many are worth one wake-up: at 5,000
+/// messages per second one, at 50,000 ten. It adds at most this much latency, and none where less comes. What it saves
+/// is in docs/decisions/0002-ring-features.md.
+pub const LINGER_US: u32 = 200;
+
+/// So many completions end that time.
+pub const LINGER_COMPLETIONS: u32 = 64;
+
+/// A worker with nothing to do looks around this often: an hour.
+pub const SLEEP_MS_MAX: u64 = 3_600_000;
 
 /// Batches that wait in one worker's mesh inbox; what does not fit goes back to its sender.
 pub const INBOX_BATCHES_MAX: usize = 1024;

@@ -181,6 +181,11 @@ pub enum Input<'a, Mail> {
         /// What an operator should read.
         why: &'a str,
     },
+    /// How busy the worker has been lately. Who is not told takes it for idle.
+    Load {
+        /// Share of its time that it did not sleep, 0 to 100.
+        percent: u8,
+    },
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,
 }

@@ -268,6 +268,7 @@ mod tests {
             ("vehicles.nearby_radius_m", &["1.0", "5000.0"], &["0.999", "5000.1", "nan", "inf", "-inf", "'500'"]),
             ("vehicles.nearby_exit_factor", &["1.0", "3.0"], &["0.99", "3.01", "nan"]),
             ("vehicles.flush_ms", &["0", "1000"], &["1001", "-1"]),
+            ("vehicles.flush_busy_ms", &["0", "1000"], &["1001", "-1"]),
             ("vehicles.coalesce_ms", &["0", "60000"], &["60001"]),
             ("vehicles.ping_ms", &["1"], &["0"]),
             ("vehicles.neighbours_max", &["1", "4096"], &["0", "4097", "-1"]),

@@ -112,7 +112,13 @@ pub const KEYS: &[Key] = &[
         "vehicles.flush_ms",
         Kind::Whole(0, 1_000),
         "ms",
-        "Least time between two position flushes to one connection; 0: every turn",
+        "Least time between two position flushes to one connection while the worker has time; 0: none",
+    ),
+    key(
+        "vehicles.flush_busy_ms",
+        Kind::Whole(0, 1_000),
+        "ms",
+        "What that grows to while the worker is busy, if it is longer: fewer and fuller messages",
     ),
     key(
         "vehicles.heartbeat_timeout_ms",

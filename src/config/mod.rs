@@ -76,6 +76,8 @@ pub struct Vehicles {
     pub coalesce_ms: u64,
     /// Least time between two position flushes to one connection; 0: every turn.
     pub flush_ms: u64,
+    /// The same while the worker is busy, if that is longer.
+    pub flush_busy_ms: u64,
     /// A connection silent for this long is closed.
     pub heartbeat_timeout_ms: u64,
     /// A connection silent for this long gets a WebSocket ping.
@@ -235,7 +237,8 @@ impl Default for Vehicles {
             nearby_radius_m: 500.0,
             nearby_exit_factor: 1.1,
             coalesce_ms: 150,
-            flush_ms: 20,
+            flush_ms: 0,
+            flush_busy_ms: 50,
             heartbeat_timeout_ms: 60_000,
             ping_ms: 25_000,
             nearby_list_ms: 1_000,

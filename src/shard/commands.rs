@@ -33,6 +33,10 @@ impl Shard {
     }
 
     fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {
+        if let Ok(Command::Location { vehicle_id, fix }) = &decoded.command {
+            self.fix_message(now, id, vehicle_id, fix);
+            return;
+        }
         let Decoded { kind, command } = decoded;
         let Some(conn) = self.out.conns.find(id) else { return };
         let (world_id, slot) = (conn.world, conn.vehicle);
@@ -45,7 +49,9 @@ impl Shard {
                 None
             }
             _ => {
-                let Some(me) = self.vehicle_may(now, id, kind) else { return };
+                let Some((_, slot)) = self.vehicle_may(now, id, kind) else { return };
+                let Some(vehicle) = self.worlds[world_id].vehicles.find(slot) else { return };
+                let me = (vehicle.key, vehicle.identity.clone());
                 if kind.is_watch() && !self.may_watch(now, id, kind) {
                     return;
                 }
@@ -57,41 +63,55 @@ impl Shard {
 
     /// The vehicle of a connection, if there is one and its rate allows this now. If not, the connection has been told,
     /// or the message is read again later.
-    fn vehicle_may(&mut self, now: Now, id: ConnId, kind: EventKind) -> Option<(u64, Arc<Identity>)> {
+    fn vehicle_may(&mut self, now: Now, id: ConnId, kind: EventKind) -> Option<(WorldId, Slot)> {
         let conn = self.out.conns.peek(id)?;
         let (world_id, slot) = (conn.world, conn.vehicle);
         let world = &mut self.worlds[world_id];
-        let Some(vehicle) = slot.and_then(|slot| world.vehicles.find(slot)) else {
+        let Some((slot, vehicle)) = slot.and_then(|slot| Some((slot, world.vehicles.find(slot)?))) else {
             self.error(now, id, ErrorCode::NotRegistered, "register first");
             return None;
         };
-        let (key, identity) = (vehicle.key, vehicle.identity.clone());
-        if let Some(driving) = vehicle.driving_mut()
-            && let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits)
-        {
-            if let Err(retry_ms) = level.take(bucket, now.mono_ms) {
-                self.too_fast(now, id, kind, retry_ms);
-                return None;
-            }
+        let Some(driving) = vehicle.driving_mut() else { return Some((world_id, slot)) };
+        let Some((level, bucket)) = driving.rates.bucket(kind, &self.config.rate_limits) else {
+            return Some((world_id, slot));
+        };
+        if let Err(retry_ms) = level.take(bucket, now.mono_ms) {
+            self.too_fast(now, id, kind, retry_ms);
+            return None;
+        }
+        if self.bus.is_some() {
+            let (key, identity) = (vehicle.key, vehicle.identity.clone());
             if self.ask_shared_bucket(now, world_id, id, (key, &identity), (kind, bucket)) {
                 // It is read again when the answer is there.
                 return None;
             }
         }
-        Some((key, identity))
+        Some((world_id, slot))
+    }
+
+    /// A position in the V2V dialect: the message that comes most, so that nothing is cloned or looked up twice for it.
+    fn fix_message(&mut self, now: Now, id: ConnId, vehicle_id: &str, fix: &Fix) {
+        let Some((world_id, slot)) = self.vehicle_may(now, id, EventKind::LocationUpdate) else { return };
+        let Some(vehicle) = self.worlds[world_id].vehicles.find(slot) else { return };
+        if *vehicle.identity.vehicle_id == *vehicle_id {
+            let report = Report::of_fix(vehicle.key, fix);
+            self.locate(now, world_id, slot, &report);
+        } else {
+            self.not_yours(now, id);
+        }
     }
 
     /// A binary message in `ringroad.v1`: where the vehicle is.
     pub(super) fn state_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
         self.keep_text(message);
-        let Some(world_id) = self.out.conns.peek(id).map(|conn| conn.world) else { return };
-        if let Some((key, _)) = self.vehicle_may(now, id, EventKind::LocationUpdate) {
-            self.report(now, world_id, id, key, message);
+        if let Some((world_id, slot)) = self.vehicle_may(now, id, EventKind::LocationUpdate) {
+            self.report(now, world_id, id, slot, message);
         }
     }
 
-    /// Reads where the vehicle with that key is.
-    pub(super) fn report(&mut self, now: Now, world_id: WorldId, id: ConnId, key: u64, message: &[u8]) {
+    /// Reads where a vehicle is.
+    pub(super) fn report(&mut self, now: Now, world_id: WorldId, id: ConnId, slot: Slot, message: &[u8]) {
+        let Some(key) = self.worlds[world_id].vehicles.find(slot).map(|vehicle| vehicle.key) else { return };
         match slim::read(message) {
             Err(Invalid { offset, message }) => {
                 let details = format!("{{\"offset\":{offset}}}");
@@ -101,11 +121,8 @@ impl Shard {
                 self.error(now, id, ErrorCode::NotYours, "the key is not that of this connection's vehicle");
             }
             Ok(Reported { state, ts }) => {
-                let vehicles = &self.worlds[world_id].vehicles;
-                if let Some(index) = vehicles.by_key(key) {
-                    let accuracy = units::accuracy_m(state.accuracy).map(|metres| (metres * 100.0).round() as u32);
-                    self.locate(now, world_id, vehicles.slot(index), &Report { state, accuracy, ts });
-                }
+                let accuracy = units::accuracy_m(state.accuracy).map(|metres| (metres * 100.0).round() as u32);
+                self.locate(now, world_id, slot, &Report { state, accuracy, ts });
             }
         }
     }
@@ -136,7 +153,7 @@ impl Shard {
             Command::View { .. } | Command::Near { .. } | Command::Follow { .. } => None,
         };
         if named.is_some_and(|named| named != own_id) {
-            self.error(now, id, ErrorCode::NotYours, "this connection is registered as another vehicle");
+            self.not_yours(now, id);
             return;
         }
         match (command, &me) {
@@ -167,7 +184,7 @@ impl Shard {
                 let info = info.as_deref();
                 let vehicles = &mut self.worlds[world_id].vehicles;
                 if let Some(driving) = vehicles.by_key(*key).and_then(|index| vehicles.at_mut(index).driving_mut()) {
-                    driving.alerted_ms = Some(now.mono_ms);
+                    driving.alert_until_ms = now.mono_ms + limits::EMERGENCY_SHOWN_MS;
                 }
                 self.emergency(now, world_id, &identity.vehicle_id, info, false);
             }
@@ -179,44 +196,41 @@ impl Shard {
     /// A position report: late ones are counted, early ones wait, the rest move the vehicle.
     fn locate(&mut self, now: Now, world_id: WorldId, slot: Slot, report: &Report) {
         self.out.counters.location_updates_received += 1;
-        let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[world_id];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         let given = report.ts.filter(|ts| *ts <= now.unix_ms + limits::FUTURE_FIX_MS);
         let ts = given.unwrap_or(now.unix_ms);
         // Without a time of the sender's, a fix is as new as its arrival, even if the gateway's clock was set back.
-        if let (Some(ts), Some((newest, arrived_ms))) = (given, driving.newest)
-            && ts < newest
-            && now.mono_ms - arrived_ms < limits::LATE_FIX_MS
-        {
+        let (newest, arrived_ms) = driving.newest;
+        if given.is_some_and(|ts| ts < newest) && now.mono_ms - arrived_ms < limits::LATE_FIX_MS {
             self.out.counters.location_updates_late += 1;
             return;
         }
-        driving.newest = Some((ts, now.mono_ms));
+        driving.newest = (ts, now.mono_ms);
         let sample = report.sample(ts);
-        match driving.processed_ms {
-            Some(processed_ms) if now.mono_ms < processed_ms + coalesce_ms => {
-                if driving.waiting.replace(sample).is_some() {
-                    self.out.counters.location_updates_coalesced += 1;
-                } else {
-                    self.out.timers.set(processed_ms + coalesce_ms, Timer::Coalesce(world_id, slot));
-                }
-            }
-            _ => self.process(now, world_id, slot, sample),
+        if now.mono_ms >= driving.ready_ms {
+            // One whose time has come in this very turn has been overtaken.
+            self.out.counters.location_updates_coalesced += u64::from(driving.waiting.take().is_some());
+            self.process(now, world_id, slot, sample);
+        } else if let Some(waiting) = &mut driving.waiting {
+            **waiting = sample;
+            self.out.counters.location_updates_coalesced += 1;
+        } else {
+            driving.waiting = Some(Box::new(sample));
+            self.out.timers.set(driving.ready_ms, Timer::Coalesce(world_id, slot));
         }
     }
 
     /// The time of a waiting position report has come.
     pub(super) fn process_waiting(&mut self, now: Now, world_id: WorldId, slot: Slot) {
-        let coalesce_ms = self.config.vehicles.coalesce_ms;
         let world = &mut self.worlds[world_id];
         let Some(driving) = world.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         // The timer may be that of a connection which has been replaced since; the new one has set its own.
-        if driving.processed_ms.is_some_and(|processed_ms| now.mono_ms < processed_ms + coalesce_ms) {
+        if now.mono_ms < driving.ready_ms {
             return;
         }
         if let Some(sample) = driving.waiting.take() {
-            self.process(now, world_id, slot, sample);
+            self.process(now, world_id, slot, *sample);
         }
     }
 
@@ -224,8 +238,8 @@ impl Shard {
         let world = &mut self.worlds[world_id];
         let Some(vehicle) = world.vehicles.find(slot) else { return };
         let Some(driving) = vehicle.driving_mut() else { return };
-        driving.processed_ms = Some(now.mono_ms);
-        if driving.alerted_ms.is_some_and(|alerted_ms| now.mono_ms < alerted_ms + limits::EMERGENCY_SHOWN_MS) {
+        driving.ready_ms = now.mono_ms + self.config.vehicles.coalesce_ms;
+        if now.mono_ms < driving.alert_until_ms {
             state::raise_flag(&mut sample.record, state::FLAG_EMERGENCY);
         }
         world.place(slot.index, sample, now);
@@ -283,6 +297,10 @@ impl Shard {
     pub(super) fn too_fast(&mut self, now: Now, id: ConnId, kind: EventKind, retry_ms: u64) {
         let details = format!("{{\"event\":\"{}\",\"retryAfterMs\":{retry_ms}}}", kind.name());
         self.error_with(now, id, ErrorCode::RateLimited, "too many of this event", Some(details.as_bytes()));
+    }
+
+    fn not_yours(&mut self, now: Now, id: ConnId) {
+        self.error(now, id, ErrorCode::NotYours, "this connection is registered as another vehicle");
     }
 
     pub(super) fn error(&mut self, now: Now, id: ConnId, code: ErrorCode, message: &str) {

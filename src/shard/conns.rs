@@ -1,9 +1,13 @@
 //! The connections of one shard.
 
-use crate::turn::ConnId;
+use std::num::NonZeroU16;
+
+use crate::limits;
+use crate::turn::{ConnId, Now};
 use crate::wire::message::Decoder;
 
 use super::outbox::{Outbox, Stretch};
+use super::table::Table;
 use super::vehicles::Slot;
 use super::world::WorldId;
 
@@ -41,8 +45,8 @@ pub struct Conn {
     pub generation: u32,
     pub phase: Phase,
     pub decoder: Decoder,
-    /// Request head that has not ended; empty afterwards.
-    pub head: Vec<u8>,
+    /// What it needs only while it comes or goes.
+    pub passing: Option<Box<Passing>>,
     /// Events and control frames not yet handed to the kernel.
     pub outbox: Outbox,
     pub partial: u32,
@@ -53,14 +57,12 @@ pub struct Conn {
     pub positions_sent: Stretch,
     /// Bytes of the current send before its first frame boundary.
     pub lead: u32,
-    /// Bytes of the outbox when a closing connection's time was last counted from the start.
-    pub last_bytes: usize,
     /// The vehicle that it drives, once registered.
     pub vehicle: Option<Slot>,
     /// What it watches: always in `ringroad.v1`, in JSON once it has asked.
     pub watcher: Option<u32>,
     /// Least time between two flushes that it has asked for.
-    pub pace_ms: u64,
+    pub pace_ms: u32,
     /// Position in its world's broadcast log up to which it was sent.
     pub cursor: u64,
     /// When it last said something whole.
@@ -70,6 +72,10 @@ pub struct Conn {
     /// Its `Send` in the current turn.
     pub send_at: u32,
     pub world: WorldId,
+    /// How much later than it was the last flush would have been, had each waited for the pace of a busy worker.
+    pub ahead_ms: u16,
+    /// So long after the last flush at most can the next one wait without a neighbour's position being replaced by a newer one.
+    pub wait_ms: Option<NonZeroU16>,
     pub dialect: Option<Dialect>,
     /// The first bytes are out, so broadcasts may precede the outbox.
     pub greeted: bool,
@@ -91,17 +97,42 @@ pub struct Conn {
     pub ended: bool,
 }
 
+/// A part of a connection that most have for a moment, or never.
+#[derive(Debug, Default)]
+pub struct Passing {
+    /// Request head that has not ended.
+    pub head: Vec<u8>,
+    /// Bytes of the outbox when a closing connection's time was last counted from the start.
+    pub last_bytes: usize,
+}
+
+// What an idle connection costs, beside its vehicle and its timers.
+const _: () = assert!(size_of::<Option<Conn>>() <= 120);
+
 impl Conn {
+    /// A vehicle that reports so often has moved, the first one since the last flush: its next report comes after this one
+    /// by as much, and before that the connection should have been flushed.
+    pub fn wait_until(&mut self, now: Now, interval_ms: u16) {
+        let until_ms = now.mono_ms + u64::from(interval_ms) * limits::FLUSH_WITHIN_PERCENT / 100;
+        let wait_ms = u16::try_from(until_ms.saturating_sub(self.flushed_ms)).ok();
+        self.wait_ms = wait_ms.map(|wait_ms| NonZeroU16::new(wait_ms).unwrap_or(NonZeroU16::MIN));
+    }
+
     /// Bytes of events that wait for the reader.
     pub fn waiting_bytes(&self) -> usize {
         self.outbox.len() - self.outbox.positions().len as usize
+    }
+
+    /// Bytes of the outbox when a closing connection's time was last counted from the start.
+    pub fn last_bytes(&self) -> usize {
+        self.passing.as_ref().map_or(0, |passing| passing.last_bytes)
     }
 }
 
 /// All connections, by the index that the shell chose.
 #[derive(Default)]
 pub struct Conns {
-    slots: Vec<Option<Box<Conn>>>,
+    slots: Table<Option<Conn>>,
     len: usize,
 }
 
@@ -117,43 +148,43 @@ impl Conns {
     }
 
     pub fn insert(&mut self, id: ConnId, conn: Conn) {
-        let index = id.index as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || None);
+        while self.slots.len() <= id.index as usize {
+            self.slots.push(None);
         }
-        debug_assert!(self.slots[index].is_none(), "the shell reused an index before its release");
-        self.len += usize::from(self.slots[index].is_none());
-        self.slots[index] = Some(Box::new(Conn { generation: id.generation, ..conn }));
+        let Some(slot) = self.slots.get_mut(id.index) else { return };
+        debug_assert!(slot.is_none(), "the shell reused an index before its release");
+        self.len += usize::from(slot.is_none());
+        *slot = Some(Conn { generation: id.generation, ..conn });
     }
 
     pub fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|conn| conn.generation == id.generation)
+        self.slots.get_mut(id.index)?.as_mut().filter(|conn| conn.generation == id.generation)
     }
 
     /// A connection, to look at.
     pub fn peek(&self, id: ConnId) -> Option<&Conn> {
-        self.slots.get(id.index as usize)?.as_deref().filter(|conn| conn.generation == id.generation)
+        self.slots.get(id.index)?.as_ref().filter(|conn| conn.generation == id.generation)
     }
 
-    pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+    pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.find(id)?;
         self.len -= 1;
-        self.slots[id.index as usize].take()
+        self.slots.get_mut(id.index)?.take()
     }
 
     /// Every connection, in index order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Conn)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
-            let conn = slot.as_deref_mut()?;
-            Some((ConnId { index: index as u32, generation: conn.generation }, conn))
+        self.slots.iter_mut().filter_map(|(index, slot)| {
+            let conn = slot.as_mut()?;
+            Some((ConnId { index, generation: conn.generation }, conn))
         })
     }
 
     /// Every id, in index order.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+        self.slots.iter().filter_map(|(index, slot)| {
             let conn = slot.as_ref()?;
-            Some(ConnId { index: index as u32, generation: conn.generation })
+            Some(ConnId { index, generation: conn.generation })
         })
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! So a move in a crowd costs what its pairs cost, which are as many as all vehicles may have neighbours.
 
-use crate::geo::distance;
+use crate::geo::{Bounds, distance};
 use crate::turn::Now;
 
 use super::Timer;
@@ -50,12 +50,12 @@ enum Who {
 
 impl World {
     /// Finds everybody within the radius with whom `index` has no pair, adds them to those in `around`, and decides who
-    /// begins to see whom. All others with whom it has pairs are marked.
+    /// begins to see whom. All others with whom it has pairs are marked; `paired` of them are within the radius.
     pub(super) fn look_around(
         &mut self,
         now: Now,
         index: u32,
-        moved: bool,
+        (moved, paired): (bool, u64),
         around: &mut Vec<Candidate>,
         out: &mut Fanout,
         ids: &mut Ids,
@@ -65,21 +65,28 @@ impl World {
         let Some(position) = vehicle.position else { return };
         let owned = vehicle.driving().is_some();
         let (vehicles, marks, stamp) = (&self.vehicles, &self.scratch.marks, self.scratch.stamp);
-        let mut within = 0;
-        let examined = self.index.within(position.place, self.hysteresis.enter_m, |peer, metres| {
-            within += 1;
-            let known = marks.get(peer as usize) == Some(&stamp);
-            if !known && (owned || vehicles.at(peer).is_open()) {
-                around.push(Candidate { peer, metres, back: None, wanted: owned });
+        let mut within = paired;
+        let (place, radius_m) = (position.place, self.hysteresis.enter_m);
+        let examined = self.index.inside(&Bounds::around(place, radius_m), |peer, other| {
+            // How far those are with whom there is a pair is known; the vehicle itself is marked too.
+            if marks.get(peer as usize) == Some(&stamp) {
+                return;
+            }
+            let metres = distance::metres(place, other);
+            if metres <= radius_m {
+                within += 1;
+                if owned || vehicles.at(peer).is_open() {
+                    around.push(Candidate { peer, metres, back: None, wanted: owned });
+                }
             }
         });
         self.work += examined;
         // The vehicle itself is in the index too.
         out.counters.candidates_examined += examined as u64 - 1;
-        out.counters.candidates_within_radius += within - 1;
+        out.counters.candidates_within_radius += within;
 
         let most = self.config.vehicles.neighbours_max;
-        let crowded = if owned { self.is_too_many(index, around) } else { within - 1 > u64::from(most) };
+        let crowded = if owned { self.is_too_many(index, around) } else { within > u64::from(most) };
         for candidate in around.iter_mut() {
             if !crowded && std::mem::take(&mut candidate.wanted) {
                 self.begin_to_see(now, index, moved, candidate, out, ids);
@@ -89,7 +96,7 @@ impl World {
                 self.vehicles.see(peer, back);
                 self.regain_neighbour(peer, back);
                 self.tell_enter(now, peer, index, metres, out, ids);
-                self.mark_due(peer, back, out);
+                self.mark_due(now, peer, back, out);
             }
         }
         // After the offers: a choice may end pairs, but not those with candidates that have taken the vehicle in.
@@ -114,7 +121,7 @@ impl World {
         self.tell_enter(now, index, candidate.peer, candidate.metres, out, ids);
         if is_slim || !moved {
             // That one has moved at some time, and this one was not sent it.
-            self.mark_due(index, at, out);
+            self.mark_due(now, index, at, out);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::wire::frame::{self, Opcode};
 use super::Timer;
 use super::close::{CloseReason, SlowIn};
 use super::conns::{Conn, Conns, Phase};
-use super::outbox::Stretch;
+use super::outbox::{Stretch, Waiting};
 use super::timers::Timers;
 use super::watch::Left;
 use super::world::{World, Worlds};
@@ -29,8 +29,11 @@ pub struct Fanout {
     pub queue: VecDeque<ConnId>,
     /// How many connections are blocked.
     pub blocked: usize,
-    /// Emptied outboxes, kept for their allocation.
-    spare: Vec<Vec<u8>>,
+    /// Mean time between two position flushes to one connection for which this worker has time.
+    ease_ms: u64,
+    /// Emptied outboxes, kept for their allocations: the box goes back to a connection as it is.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Waiting>>,
     /// This turn's sends and the bytes composed for them.
     pub arena: Vec<u8>,
     pub sends: Vec<Send>,
@@ -45,12 +48,12 @@ pub struct Fanout {
 impl Fanout {
     pub fn new(config: Arc<Config>) -> Self {
         Fanout {
-            config,
             conns: Conns::default(),
             timers: Timers::new(0),
             counters: Counters::default(),
             queue: VecDeque::new(),
             blocked: 0,
+            ease_ms: 0,
             spare: Vec::new(),
             arena: Vec::new(),
             sends: Vec::new(),
@@ -58,7 +61,16 @@ impl Fanout {
             released: Vec::new(),
             finishing: Vec::new(),
             again: Vec::new(),
+            config,
         }
+    }
+
+    /// A worker that has time sends each position at once. The busier it is, the longer a connection's positions wait for
+    /// each other: what a send costs hardly depends on how much is in it.
+    pub fn heed_load(&mut self, percent: u8) {
+        let (idle, busy) = limits::FLUSH_LOAD_PERCENT;
+        let share = u64::from(percent.clamp(idle, busy) - idle);
+        self.ease_ms = self.config.vehicles.flush_busy_ms * share / u64::from(busy - idle);
     }
 
     /// Puts a connection into the flush queue.
@@ -159,7 +171,7 @@ impl Fanout {
         conn.phase = Phase::Closing;
         conn.finishing = true;
         conn.state_due = false;
-        conn.last_bytes = conn.outbox.len();
+        conn.passing.get_or_insert_default().last_bytes = conn.outbox.len();
         Self::enqueue(&mut self.queue, id, conn);
         self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
     }
@@ -167,8 +179,10 @@ impl Fanout {
     /// The time for closing is over, unless the reader is only slow.
     pub fn release_if_stuck(&mut self, now: Now, id: ConnId) {
         match self.conns.find(id) {
-            Some(conn) if !conn.outbox.is_empty() && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes => {
-                conn.last_bytes = conn.outbox.len();
+            Some(conn)
+                if !conn.outbox.is_empty() && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes() =>
+            {
+                conn.passing.get_or_insert_default().last_bytes = conn.outbox.len();
                 self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
             }
             _ => self.release(id),
@@ -184,10 +198,11 @@ impl Fanout {
         }
     }
 
-    fn recycle(&mut self, mut outbox: Vec<u8>) {
-        if outbox.capacity() > 0 && outbox.capacity() <= 4096 && self.spare.len() < 1024 {
-            outbox.clear();
-            self.spare.push(outbox);
+    fn recycle(&mut self, outbox: Option<Box<Waiting>>) {
+        if self.spare.len() < limits::SPARE_OUTBOXES_MAX
+            && let Some(outbox) = outbox
+        {
+            self.spare.extend(outbox.emptied(limits::SPARE_OUTBOX_BYTES_MAX));
         }
     }
 
@@ -317,11 +332,16 @@ impl Fanout {
             self.slow(now, id, SlowIn::Log);
             return;
         };
-        let flush_ms = self.config.vehicles.flush_ms.max(conn.pace_ms);
-        let state = open && conn.state_due && (conn.flushing || now.mono_ms >= conn.flushed_ms + flush_ms);
+        // A connection to which little is sent need not wait even while the worker is busy: it has a few flushes to spare.
+        let to_spare_ms = limits::FLUSHES_TO_SPARE * self.ease_ms;
+        let eased_ms = (to_spare_ms.min(conn.ahead_ms.into()) + self.ease_ms).saturating_sub(to_spare_ms);
+        let eased_ms = conn.wait_ms.map_or(eased_ms, |wait_ms| eased_ms.min(wait_ms.get().into()));
+        let paced_ms = self.config.vehicles.flush_ms.max(conn.pace_ms.into());
+        let flush_at_ms = conn.flushed_ms + paced_ms.max(eased_ms);
+        let state = open && conn.state_due && (conn.flushing || now.mono_ms >= flush_at_ms);
         if open && conn.state_due && !state && !conn.paced {
             conn.paced = true;
-            self.timers.set(conn.flushed_ms + flush_ms, Timer::Flush(id));
+            self.timers.set(flush_at_ms, Timer::Flush(id));
         }
 
         // Who has events of its own in every piece of a turn that does not end is still told what goes to everyone.
@@ -368,7 +388,7 @@ impl Fanout {
             conn.lead = if conn.greeted { conn.partial } else { conn.outbox.len() as u32 };
             (conn.partial, conn.piece) = (0, 0);
             let outbox = conn.outbox.take();
-            self.arena.extend_from_slice(&outbox);
+            self.arena.extend_from_slice(outbox.as_ref().map_or(&[], |outbox| outbox.bytes()));
             self.arena.extend_from_slice(news);
             let events_end = self.arena.len();
             if open && !crowded {
@@ -387,7 +407,11 @@ impl Fanout {
                 };
                 (conn.state_due, conn.flushing) = (left != Left::Nothing, left == Left::Pieces);
                 if self.arena.len() > events_end {
+                    let since_ms = now.mono_ms - conn.flushed_ms;
+                    let ahead_ms = (u64::from(conn.ahead_ms) + self.ease_ms).saturating_sub(since_ms);
+                    conn.ahead_ms = u16::try_from(ahead_ms).unwrap_or(u16::MAX);
                     conn.flushed_ms = now.mono_ms;
+                    conn.wait_ms = None;
                 }
                 if left != Left::Nothing {
                     self.again.push(id);

@@ -29,6 +29,7 @@ mod rate;
 mod relay;
 mod session;
 mod significant;
+mod table;
 mod timers;
 mod vehicles;
 mod watch;
@@ -54,8 +55,8 @@ use world::{World, WorldId, Worlds};
 
 pub use mail::Batch;
 
-/// Something that is due at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Something that is due at a time. Most wait by the connection, some rarely: those are boxed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Timer {
     /// The request head should be complete.
     Head(ConnId),
@@ -80,11 +81,11 @@ enum Timer {
     /// A vehicle in a crowd may choose anew whom it sees.
     Crowd(WorldId, Slot),
     /// A `connect_request` (requester, target) has waited long enough.
-    Request(WorldId, u64, u64),
+    Request(Box<(WorldId, u64, u64)>),
     /// A vehicle's departure is old news.
-    Departed(WorldId, u64, Epoch),
+    Departed(Box<(WorldId, u64, Epoch)>),
     /// A vehicle registered on another host at that time (`mono_ms`); has it been heard of from there since?
-    Unconfirmed(WorldId, Slot, u64),
+    Unconfirmed(Box<(WorldId, Slot, u64)>),
     /// A listing should be complete.
     Listing(u64),
     /// Another shard's inbox was full.
@@ -92,6 +93,9 @@ enum Timer {
     /// Has the radio become quiet amid a frame?
     Radio,
 }
+
+// Two or three wait for each connection.
+const _: () = assert!(size_of::<Timer>() <= 16);
 
 /// Everything that one worker serves. See the module's documentation.
 pub struct Shard {
@@ -183,14 +187,21 @@ impl Shard {
             }
             Timer::Show(world, slot) => self.worlds[world].show(now, slot),
             Timer::Crowd(world, slot) => self.worlds[world].choose_again(now, slot),
-            Timer::Request(world, requester, target) => self.forget_request(now, world, requester, target),
-            Timer::Departed(world, key, epoch) => {
+            Timer::Request(request) => {
+                let (world, requester, target) = *request;
+                self.forget_request(now, world, requester, target);
+            }
+            Timer::Departed(registration) => {
+                let (world, key, epoch) = *registration;
                 let departed = &mut self.worlds[world].departed;
                 if departed.get(&key).is_some_and(|departed| departed.epoch == epoch) {
                     departed.remove(&key);
                 }
             }
-            Timer::Unconfirmed(world, slot, since_ms) => self.check_confirmed(now, world, slot, since_ms),
+            Timer::Unconfirmed(arrival) => {
+                let (world, slot, since_ms) = *arrival;
+                self.check_confirmed(now, world, slot, since_ms);
+            }
             Timer::Listing(number) => self.listing_is_late(now, number),
             Timer::Mesh => self.mesh.retry(),
             Timer::Radio => self.check_radio(now),
@@ -312,6 +323,7 @@ impl Core for Shard {
             Input::LinkUp { link } => self.link_input(now, |client| client.link_up(now, link)),
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
+            Input::Load { percent } => self.out.heed_load(percent),
             Input::Stop => self.stop(now),
         }
     }

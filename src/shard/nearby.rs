@@ -24,12 +24,25 @@ use super::world::World;
 use crate::config::PresenceScope;
 use crate::geo::Place;
 
+/// What a move means for one of a vehicle's pairs, where it means anything.
+#[derive(Clone, Copy, Debug)]
+pub enum Apart {
+    /// That vehicle's connection is to be flushed.
+    Wake(u32),
+    /// That vehicle, in whose list the other end is at that position, is not to hear of this move.
+    Skip(u32, u32),
+    /// The pair at that position ends.
+    Exit(u32),
+}
+
 impl World {
     /// Gives a vehicle its newest position.
     pub fn place(&mut self, index: u32, sample: Sample, now: Now) {
         let state = sample.state();
         let place = Place::from_e7(state.lat_e7, state.lon_e7);
         let vehicle = self.vehicles.at_mut(index);
+        let since_ms = vehicle.position.map_or(u64::MAX, |position| now.mono_ms.saturating_sub(position.updated_ms));
+        let interval_ms = u16::try_from(since_ms).unwrap_or(u16::MAX);
         match vehicle.position {
             None => self.index.insert(index, place),
             Some(Position { place: from, .. }) => self.index.relocate(index, from, place),
@@ -37,6 +50,9 @@ impl World {
         vehicle.position = Some(Position { place, sample, updated_ms: now.mono_ms, updated_unix_ms: now.unix_ms });
         vehicle.unconfirmed_ms = None;
         vehicle.rendered.1 = 0;
+        let track = self.vehicles.track_mut(index);
+        track.place = place;
+        track.interval_ms = interval_ms;
         self.mark_moved(index);
     }
 
@@ -101,45 +117,67 @@ impl World {
         let vehicle = self.vehicles.at(index);
         let Some(Position { place, .. }) = vehicle.position else { return };
         let owned = vehicle.driving().is_some();
-        let stamp = self.scratch.next_stamp();
-        mark(&mut self.scratch.marks, index, stamp);
+        let track = self.vehicles.track_mut(index);
+        let (moves_before, interval_ms) = (track.moves, track.interval_ms);
+        track.moves = track.moves.wrapping_add(u32::from(tell));
 
         let mut around = std::mem::take(&mut self.scratch.around);
-        let mut at = 0;
-        while let Some(&near) = self.vehicles.at(index).near.get(at) {
-            mark(&mut self.scratch.marks, near.peer, stamp);
-            self.work += 1;
-            let peer = self.vehicles.at(near.peer);
-            let metres = peer.position.map_or(f64::INFINITY, |position| distance::metres(place, position.place));
-            let theirs = peer.near[near.back as usize];
-            let is_seen = peer.driving().is_some() && theirs.sees;
-            if self.hysteresis.next(true, metres) == Some(Change::Exit) {
-                self.vehicles.unpair(index, at as u32);
-                if near.sees {
-                    self.tell_exit(now, index, near, out, ids);
-                }
-                if is_seen {
-                    self.tell_exit(now, near.peer, theirs, out, ids);
-                }
-                continue;
-            }
+        let mut apart = std::mem::take(&mut self.scratch.apart);
+        let stamp = self.scratch.next_stamp();
+        self.scratch.marks.resize(self.vehicles.slots(), stamp.wrapping_sub(1));
+        let marks = &mut self.scratch.marks[..];
+        marks[index as usize] = stamp;
+        let near = &self.vehicles.at(index).near[..];
+        self.work += near.len();
+        // Most pairs stay what they are, and of most vehicles that see this one the connection waits to be flushed anyway:
+        // this loop only reads, and what has to be done is done behind it.
+        let mut within = 0;
+        for (at, near) in (0..).zip(near) {
+            marks[near.peer as usize] = stamp;
+            let peer = self.vehicles.track(near.peer);
+            let metres = distance::metres(place, peer.place);
             if metres <= self.hysteresis.enter_m {
-                if looks && ((owned && !near.sees) || (!is_seen && peer.is_open())) {
-                    around.push(Candidate {
-                        peer: near.peer,
-                        metres,
-                        back: Some(near.back),
-                        wanted: owned && !near.sees,
-                    });
+                within += 1;
+                if near.seen && tell && !peer.woken {
+                    apart.push(Apart::Wake(near.peer));
                 }
-                if is_seen && tell {
-                    self.mark_due(near.peer, near.back, out);
+                let wanted = owned && !near.sees;
+                if looks && (wanted || (!near.seen && self.vehicles.at(near.peer).is_open())) {
+                    around.push(Candidate { peer: near.peer, metres, back: Some(near.back), wanted });
+                }
+            } else if self.hysteresis.next(true, metres) == Some(Change::Exit) {
+                apart.push(Apart::Exit(at));
+            } else if near.seen && tell {
+                apart.push(Apart::Skip(near.peer, near.back));
+            }
+        }
+        // From the end: where a pair ends, the last one takes its place.
+        for what in apart.drain(..).rev() {
+            match what {
+                Apart::Wake(peer) => self.wake(now, peer, interval_ms, out),
+                Apart::Skip(peer, back) => {
+                    // Not told: unless an earlier move is still due, and then the newest state is.
+                    let theirs = &mut self.vehicles.at_mut(peer).near[back as usize];
+                    if theirs.heard == moves_before {
+                        theirs.heard = moves_before.wrapping_add(1);
+                    }
+                }
+                Apart::Exit(at) => {
+                    let ours = self.vehicles.at(index).near[at as usize];
+                    let theirs = self.vehicles.at(ours.peer).near[ours.back as usize];
+                    self.vehicles.unpair(index, at);
+                    if ours.sees {
+                        self.tell_exit(now, index, ours, out, ids);
+                    }
+                    if ours.seen {
+                        self.tell_exit(now, ours.peer, theirs, out, ids);
+                    }
                 }
             }
-            at += 1;
         }
+        self.scratch.apart = apart;
         if looks {
-            self.look_around(now, index, moved, &mut around, out, ids);
+            self.look_around(now, index, (moved, within), &mut around, out, ids);
         }
         around.clear();
         self.scratch.around = around;
@@ -152,21 +190,25 @@ impl World {
         }
     }
 
-    /// Marks that the connection of `index`, if it is ours, is to hear of the neighbour at `at` in its list.
-    pub(super) fn mark_due(&mut self, index: u32, at: u32, out: &mut Fanout) {
-        let vehicle = self.vehicles.at_mut(index);
-        let Some(driving) = vehicle.driving() else { return };
-        let id = driving.conn;
+    /// Marks that the connection of `index`, which is ours, is to hear of the neighbour at `at` in its list.
+    pub(super) fn mark_due(&mut self, now: Now, index: u32, at: u32, out: &mut Fanout) {
+        self.vehicles.mishear(index, at);
+        let peer = self.vehicles.at(index).near[at as usize].peer;
+        self.wake(now, index, self.vehicles.track(peer).interval_ms, out);
+    }
+
+    /// Neighbours of `index` have moved, first one that reports so often: its connection is to be flushed, unless it has
+    /// asked for something else.
+    fn wake(&mut self, now: Now, index: u32, interval_ms: u16, out: &mut Fanout) {
+        let Some(driving) = self.vehicles.at(index).driving() else { return };
         if driving.watcher.is_some_and(|watcher| self.watchers.at(watcher).is_asking()) {
             return;
         }
-        let near = &mut vehicle.near[at as usize];
-        if near.due {
-            out.counters.state_conflated += 1;
-        }
-        near.due = true;
+        let id = driving.conn;
+        self.vehicles.track_mut(index).woken = true;
         if let Some(conn) = out.conns.find(id) {
             conn.state_due = true;
+            conn.wait_until(now, interval_ms);
             Fanout::enqueue(&mut out.queue, id, conn);
         }
     }
@@ -174,16 +216,15 @@ impl World {
     /// Appends the newest position of every neighbour that has moved since the last flush.
     pub fn take_positions(&mut self, now: Now, slot: Slot, out: &mut Vec<u8>, counters: &mut Counters) {
         let Some(vehicle) = self.vehicles.find(slot) else { return };
-        for at in 0..vehicle.near.len() {
-            let near = &mut self.vehicles.at_mut(slot.index).near[at];
-            if !std::mem::take(&mut near.due) {
-                continue;
-            }
-            let (peer, is_first) = (near.peer, !std::mem::replace(&mut near.told, true));
-            if self.write_position(peer, out) {
-                watch::count(now, self.vehicles.at(peer), is_first, counters);
+        let mut neighbours = std::mem::take(&mut vehicle.near);
+        self.vehicles.track_mut(slot.index).woken = false;
+        for near in &mut neighbours {
+            let Some(is_first) = self.vehicles.take_due(near, counters) else { continue };
+            if self.write_position(near.peer, out) {
+                watch::count(now, self.vehicles.at(near.peer), is_first, counters);
             }
         }
+        self.vehicles.at_mut(slot.index).near = neighbours;
     }
 
     /// Appends a vehicle's `peer_location` frame, rendered at most once per update. False if it has no position.
@@ -376,12 +417,13 @@ impl World {
         let interval_ms = self.config.vehicles.nearby_interval_ms;
         let Some(driving) = self.vehicles.find(slot).and_then(|vehicle| vehicle.driving_mut()) else { return };
         let since_ms = now.mono_ms - driving.listed_ms.min(now.mono_ms);
-        if since_ms >= interval_ms {
+        let mut left_ms = interval_ms.saturating_sub(since_ms);
+        if left_ms == 0 {
             self.list(now, slot, out);
-            out.timers.set(now.mono_ms + interval_ms, Timer::Interval(id));
-        } else {
-            out.timers.set(now.mono_ms + interval_ms - since_ms, Timer::Interval(id));
+            left_ms = interval_ms;
         }
+        let slack_ms = interval_ms / limits::REST_SLACK_PART;
+        out.timers.set_about(now.mono_ms + left_ms, slack_ms, Timer::Interval(id));
     }
 }
 

@@ -9,13 +9,33 @@ use std::ops::Range;
 use crate::limits;
 
 /// Whole frames in order, but for the beginning, which may be the rest of one. A part of them may be positions.
+///
+/// One word while nothing waits, which is nearly always.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Outbox(Option<Box<Waiting>>);
+
+/// What waits. Emptied, it is kept for its allocations.
+#[derive(Debug, Default)]
+pub struct Waiting {
     bytes: Vec<u8>,
     /// The first so many are gone, unless the shell gives some of them back.
     gone: usize,
     /// Which of the others are positions.
     positions: Stretch,
+}
+
+impl Waiting {
+    /// What waits.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.gone..]
+    }
+
+    /// Empties it, to be used again; `None` if it is too large to be kept.
+    pub fn emptied(mut self: Box<Self>, bytes_max: usize) -> Option<Box<Self>> {
+        self.bytes.clear();
+        (self.gone, self.positions) = (0, Stretch::default());
+        (self.bytes.capacity() <= bytes_max).then_some(self)
+    }
 }
 
 /// Some bytes in a row: where they begin, and how many.
@@ -41,7 +61,7 @@ impl Stretch {
 impl Outbox {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.gone
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len() - waiting.gone)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -50,28 +70,25 @@ impl Outbox {
 
     /// Where the positions are in it.
     pub fn positions(&self) -> Stretch {
-        self.positions
+        self.0.as_ref().map_or(Stretch::default(), |waiting| waiting.positions)
     }
 
-    /// Room to append to; only for pushing. `spare` gives an emptied allocation.
-    pub fn writer(&mut self, spare: impl FnOnce() -> Option<Vec<u8>>) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes = spare().unwrap_or_default();
-        }
-        &mut self.bytes
+    /// Room to append to; only for pushing. `spare` gives an emptied one.
+    pub fn writer(&mut self, spare: impl FnOnce() -> Option<Box<Waiting>>) -> &mut Vec<u8> {
+        &mut self.0.get_or_insert_with(|| spare().unwrap_or_default()).bytes
     }
 
     /// Drops everything but the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
-        self.bytes.truncate(self.gone + len);
-        self.positions = Stretch::default();
+        if let Some(waiting) = &mut self.0 {
+            waiting.bytes.truncate(waiting.gone + len);
+            waiting.positions = Stretch::default();
+        }
     }
 
-    /// Takes everything; what was taken by pieces is not in it.
-    pub fn take(&mut self) -> Vec<u8> {
-        let Outbox { mut bytes, gone, .. } = std::mem::take(self);
-        bytes.drain(..gone);
-        bytes
+    /// Takes everything; what was taken by pieces is not in its bytes.
+    pub fn take(&mut self) -> Option<Box<Waiting>> {
+        self.0.take()
     }
 
     /// Whether it is sent in pieces.
@@ -81,33 +98,36 @@ impl Outbox {
 
     /// Takes the first piece of a long one. It stays in memory until the next.
     pub fn take_piece(&mut self) -> &[u8] {
+        let Some(waiting) = &mut self.0 else { return &[] };
         // At half, each byte is moved once.
-        if self.gone > self.bytes.len() / 2 {
-            self.bytes.drain(..self.gone);
-            self.gone = 0;
+        if waiting.gone > waiting.bytes.len() / 2 {
+            waiting.bytes.drain(..waiting.gone);
+            waiting.gone = 0;
         }
-        let from = self.gone;
-        self.gone += limits::OUTBOX_PIECE_BYTES.min(self.len());
-        self.positions = self.positions.after(self.gone - from);
-        &self.bytes[from..self.gone]
+        let from = waiting.gone;
+        waiting.gone += limits::OUTBOX_PIECE_BYTES.min(waiting.bytes.len() - from);
+        waiting.positions = waiting.positions.after(waiting.gone - from);
+        &waiting.bytes[from..waiting.gone]
     }
 
     /// From the first byte of a piece that was just taken to the end.
     pub fn with_piece(&self, piece: usize) -> &[u8] {
-        &self.bytes[self.gone - piece..]
+        self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.gone - piece..])
     }
 
     /// The last `rest` bytes of the piece just taken are back. `positions` is where there are some now.
     pub fn give_back(&mut self, rest: usize, positions: Stretch) {
-        self.gone -= rest;
-        self.positions = positions;
+        if let Some(waiting) = &mut self.0 {
+            waiting.gone -= rest;
+            waiting.positions = positions;
+        }
     }
 
     /// Puts what was not taken of a whole outbox before what has come since.
     pub fn put_back(&mut self, rest: &[u8], positions: Stretch) {
         let since = self.take();
-        self.bytes = [rest, &since].concat();
-        self.positions = positions;
+        let since = since.as_ref().map_or(&[][..], |waiting| waiting.bytes());
+        self.0 = Some(Box::new(Waiting { bytes: [rest, since].concat(), gone: 0, positions }));
     }
 }
 
@@ -146,7 +166,7 @@ mod tests {
                 assert_eq!(outbox.len(), whole.len() - sent.len());
             }
             outbox.put_back(b"", Stretch::default());
-            sent.extend_from_slice(&outbox.take());
+            sent.extend_from_slice(outbox.take().expect("the rest of it").bytes());
             assert!(sent == whole, "by {portions:?}");
             assert!(outbox.is_empty());
         }
@@ -156,7 +176,7 @@ mod tests {
     fn positions_are_found_again_wherever_a_piece_was_cut() {
         let mut outbox = Outbox::default();
         outbox.writer(|| None).resize(3 * PIECE, b'x');
-        outbox.positions = Stretch { start: 100, len: 2 * PIECE as u32 };
+        outbox.give_back(0, Stretch { start: 100, len: 2 * PIECE as u32 });
         let before = outbox.positions();
         outbox.take_piece();
         assert_eq!(outbox.positions(), before.after(PIECE));

@@ -3,8 +3,13 @@
 //! A pair is one structure with an end in each vehicle's list, and the ends point at each other. It stands as long as at
 //! least one of its vehicles *sees* the other, that is, has it as a neighbour. Mostly both do. In a crowd a vehicle sees
 //! only the nearest, and one that nobody sees may see many; a vehicle of another shard sees nobody here at all.
+//!
+//! State is not queued, and a move writes nothing into the lists of those who see it: it counts. Each end remembers up to
+//! which move its connection has heard of the peer, so whoever is flushed finds out who has moved since by comparing two
+//! numbers.
 
 use super::vehicles::Vehicles;
+use crate::metrics::Counters;
 
 /// One end of a pair, in the list of one of its vehicles.
 #[derive(Clone, Copy, Debug)]
@@ -13,10 +18,12 @@ pub struct Near {
     pub peer: u32,
     /// Position of the other end in the peer's list.
     pub back: u32,
+    /// Of the peer's moves those that this vehicle's connection need not be sent any more; see [`Vehicles::is_due`].
+    pub heard: u32,
     /// This vehicle has the peer as a neighbour. Only one that is owned here has any.
     pub sees: bool,
-    /// The peer has moved within the radius since the last flush to this vehicle's connection.
-    pub due: bool,
+    /// The peer has this vehicle as a neighbour: what its end says, kept here too because every move asks.
+    pub seen: bool,
     /// The connection has been sent a state of the peer.
     pub told: bool,
     /// The connection surely knows who the peer is.
@@ -27,7 +34,7 @@ impl Vehicles {
     /// Makes a pair of two vehicles of which neither sees the other yet. Answers the position of its end in `b`'s list.
     pub fn pair(&mut self, a: u32, b: u32) -> u32 {
         let (a_at, b_at) = (self.at(a).near.len() as u32, self.at(b).near.len() as u32);
-        let end = Near { peer: b, back: b_at, sees: false, due: false, told: false, named: false };
+        let end = Near { peer: b, back: b_at, heard: 0, sees: false, seen: false, told: false, named: false };
         self.at_mut(a).near.push(end);
         self.at_mut(b).near.push(Near { peer: a, back: a_at, ..end });
         b_at
@@ -39,6 +46,9 @@ impl Vehicles {
         let near = &mut vehicle.near[at as usize];
         vehicle.seeing += u32::from(!near.sees);
         near.sees = true;
+        let Near { peer, back, .. } = *near;
+        self.at_mut(peer).near[back as usize].seen = true;
+        self.hear(index, at);
     }
 
     /// A vehicle ceases to see the one at position `at` of its list. If that one does not see it either, the pair ends,
@@ -47,13 +57,46 @@ impl Vehicles {
         let vehicle = self.at_mut(index);
         let near = &mut vehicle.near[at as usize];
         vehicle.seeing -= u32::from(near.sees);
-        *near = Near { sees: false, due: false, told: false, named: false, ..*near };
-        let Near { peer, back, .. } = *near;
-        let ends = !self.at(peer).near[back as usize].sees;
+        *near = Near { sees: false, told: false, named: false, ..*near };
+        let Near { peer, back, seen, .. } = *near;
+        self.at_mut(peer).near[back as usize].seen = false;
+        let ends = !seen;
         if ends {
             self.unpair(index, at);
         }
         ends
+    }
+
+    /// Whether the peer of an end has moved within the radius since its vehicle's connection was last sent it.
+    pub fn is_due(&self, near: &Near) -> bool {
+        near.sees && near.heard != self.track(near.peer).moves
+    }
+
+    /// If the peer of an end is due, takes it as sent. Whether the connection is told of it for the first time.
+    pub fn take_due(&self, near: &mut Near, counters: &mut Counters) -> Option<bool> {
+        let moves = self.track(near.peer).moves;
+        if !near.sees || near.heard == moves {
+            return None;
+        }
+        // All but the newest were replaced.
+        counters.state_conflated += u64::from(moves.wrapping_sub(near.heard).wrapping_sub(1));
+        near.heard = moves;
+        Some(!std::mem::replace(&mut near.told, true))
+    }
+
+    /// The connection of `index` need not be sent the state that the vehicle at position `at` of its list has now.
+    pub fn hear(&mut self, index: u32, at: u32) {
+        let moves = self.track(self.at(index).near[at as usize].peer).moves;
+        self.at_mut(index).near[at as usize].heard = moves;
+    }
+
+    /// The connection of `index` is to be sent the newest state of the vehicle at position `at` of its list.
+    pub fn mishear(&mut self, index: u32, at: u32) {
+        let moves = self.track(self.at(index).near[at as usize].peer).moves;
+        let near = &mut self.at_mut(index).near[at as usize];
+        if near.heard == moves {
+            near.heard = moves.wrapping_sub(1);
+        }
     }
 
     /// Ends the pair at position `at` of `index`'s list, on both sides. The last pair moves to that position.

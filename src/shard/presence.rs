@@ -69,11 +69,13 @@ impl Shard {
             Some(index) => {
                 let vehicle = world.vehicles.at_mut(index);
                 let replaced = vehicle.driving().map(|former| {
-                    (driving.rates, driving.alerted_ms) = (former.rates, former.alerted_ms);
+                    (driving.rates, driving.alert_until_ms) = (former.rates, former.alert_until_ms);
                     former.conn
                 });
                 // Of what its former connection was told the new one knows nothing.
                 vehicle.near.iter_mut().for_each(|near| (near.told, near.named) = (false, false));
+                world.vehicles.track_mut(index).woken = false;
+                let vehicle = world.vehicles.at_mut(index);
                 vehicle.identity = identity.clone();
                 vehicle.rendered.1 = 0;
                 vehicle.epoch = epoch;
@@ -110,7 +112,9 @@ impl Shard {
             world.recentre(now, index, watcher, &mut self.out);
         }
         if self.config.vehicles.nearby_list_ms > 0 {
-            self.out.timers.set(now.mono_ms + self.config.vehicles.nearby_interval_ms, Timer::Interval(id));
+            let interval_ms = self.config.vehicles.nearby_interval_ms;
+            let slack_ms = interval_ms / limits::REST_SLACK_PART;
+            self.out.timers.set_about(now.mono_ms + interval_ms, slack_ms, Timer::Interval(id));
         }
         self.announce(world_id, &identity.vehicle_id, Status::Online, now.unix_ms);
         let position = self.worlds[world_id].vehicles.at(index).position;
@@ -233,7 +237,7 @@ impl Shard {
         vehicle.unconfirmed_ms = is_unconfirmed.then_some(now.mono_ms);
         if is_unconfirmed {
             let slot = self.worlds[world_id].vehicles.slot(index);
-            let timer = Timer::Unconfirmed(world_id, slot, now.mono_ms);
+            let timer = Timer::Unconfirmed(Box::new((world_id, slot, now.mono_ms)));
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
         }
         self.watch_around(now, world_id, index);
@@ -289,7 +293,8 @@ impl Shard {
         }
         if all.get(&key).is_none_or(|known| known.epoch < departed.epoch) {
             all.insert(key, departed);
-            self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, Timer::Departed(world_id, key, departed.epoch));
+            let timer = Timer::Departed(Box::new((world_id, key, departed.epoch)));
+            self.out.timers.set(now.mono_ms + limits::DEPARTED_MS, timer);
         }
     }
 

@@ -125,7 +125,7 @@ impl Shard {
         }
         let until_ms = now.mono_ms + self.config.vehicles.request_timeout_ms;
         pending.insert((requester, target), Pending { until_ms });
-        self.out.timers.set(until_ms, Timer::Request(world_id, requester, target));
+        self.out.timers.set(until_ms, Timer::Request(Box::new((world_id, requester, target))));
     }
 
     /// A request has waited long enough, unless it was renewed.

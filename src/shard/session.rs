@@ -1,5 +1,6 @@
 //! A connection's life from its first byte to its last: upgrade, WebSocket messages, liveness, closing.
 
+use crate::limits;
 use crate::turn::{ConnId, Ended, Now};
 use crate::wire::error::ErrorCode;
 use crate::wire::event::{Event, Status};
@@ -32,12 +33,13 @@ impl Shard {
         let Some(conn) = self.out.conns.find(id) else { return };
         match conn.phase {
             Phase::Open => self.messages(now, id, bytes),
-            Phase::Upgrading if conn.head.is_empty() => self.request(now, id, bytes),
-            Phase::Upgrading => {
-                let mut head = std::mem::take(&mut conn.head);
-                head.extend_from_slice(bytes);
-                self.request(now, id, &mut head);
-            }
+            Phase::Upgrading => match conn.passing.take() {
+                None => self.request(now, id, bytes),
+                Some(mut passing) => {
+                    passing.head.extend_from_slice(bytes);
+                    self.request(now, id, &mut passing.head);
+                }
+            },
             // RFC 6455, section 1.4: "After sending a control frame indicating the connection should be closed, a peer
             // does not send any further data" and what it receives is discarded.
             Phase::Gathering | Phase::Closing => {}
@@ -49,7 +51,7 @@ impl Shard {
         let (used, dialect) = match upgrade::parse(bytes) {
             Ok(None) => {
                 if let Some(conn) = self.out.conns.find(id) {
-                    conn.head = bytes.to_vec();
+                    conn.passing.get_or_insert_default().head = bytes.to_vec();
                 }
                 return;
             }
@@ -87,7 +89,9 @@ impl Shard {
         conn.heard_ms = now.mono_ms;
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
-        self.out.timers.set(now.mono_ms + self.config.vehicles.ping_ms, Timer::Silence(id));
+        if !self.head_is_due_before_silence() {
+            self.look_for_silence(now.mono_ms + self.config.vehicles.ping_ms, id);
+        }
         if used < bytes.len() {
             self.messages(now, id, &mut bytes[used..]);
         }
@@ -209,14 +213,34 @@ impl Shard {
             self.close(now, id, CloseReason::Timeout, Status::Timeout);
         } else if silent_ms >= ping_ms {
             self.out.control(now, id, Opcode::Ping, b"");
-            self.out.timers.set(now.mono_ms + ping_ms.min(timeout_ms - silent_ms), Timer::Silence(id));
+            let left_ms = timeout_ms - silent_ms;
+            if left_ms <= ping_ms {
+                self.out.timers.set(now.mono_ms + left_ms, Timer::Silence(id));
+            } else {
+                self.look_for_silence(now.mono_ms + ping_ms, id);
+            }
         } else {
-            self.out.timers.set(now.mono_ms + ping_ms - silent_ms, Timer::Silence(id));
+            self.look_for_silence(now.mono_ms + ping_ms - silent_ms, id);
         }
+    }
+
+    /// About then, a connection may have to be pinged.
+    fn look_for_silence(&mut self, due_ms: u64, id: ConnId) {
+        let slack_ms = self.config.vehicles.ping_ms / limits::REST_SLACK_PART;
+        self.out.timers.set_about(due_ms, slack_ms, Timer::Silence(id));
+    }
+
+    /// The timer of a request head outlives its upgrade: while it comes before anybody can have been silent for long, it
+    /// is the first look at that too, and a connection has one timer and not two.
+    fn head_is_due_before_silence(&self) -> bool {
+        self.config.limits.handshake_ms_max <= self.config.vehicles.ping_ms
     }
 
     /// A request head that is still not complete will not be waited for.
     pub(super) fn check_head(&mut self, now: Now, id: ConnId) {
+        if self.head_is_due_before_silence() {
+            self.check_silence(now, id);
+        }
         if self.out.conns.find(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading)) {
             self.out
                 .bytes(id, |out| upgrade::reply(out, 408, "text/plain", &[], false, b"no complete request in time\n"));

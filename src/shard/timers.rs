@@ -2,15 +2,28 @@
 //!
 //! Nothing is ever cancelled. An entry that no longer matters is recognised when it fires: its connection or vehicle
 //! is gone, or has a later deadline of its own. Setting and firing are a push and a pop.
+//!
+//! The entries of a slot are a ring of links in one table that all slots share, so the wheel has as much memory as there
+//! have been entries at a time, wherever in it they crowd.
+
+use super::table::Table;
 
 const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 4;
 
+/// No entry.
+const NONE: u32 = u32::MAX;
+
 /// Entries of type `T` by the millisecond in which they are due.
 pub struct Timers<T> {
-    /// `levels[l][s]`: entries due when bits `8l..8l+8` of the time are `s`, and that are not due on a lower level.
-    levels: [Vec<Vec<(u64, T)>>; LEVELS],
+    /// Those that wait, and those that are free.
+    entries: Table<Entry<T>>,
+    /// The first of those that are free.
+    free: u32,
+    /// `slots[l][s]`: the last of the entries due when bits `8l..8l+8` of the time are `s`, and that are not due on a
+    /// lower level. The first one follows it.
+    slots: Box<[[u32; SLOTS]; LEVELS]>,
     /// Which slots of each level hold anything.
     occupied: [[u64; SLOTS / 64]; LEVELS],
     /// Everything due up to and including this has fired.
@@ -18,11 +31,21 @@ pub struct Timers<T> {
     len: usize,
 }
 
+struct Entry<T> {
+    due_ms: u64,
+    /// The next one in its slot, or the next free one.
+    next: u32,
+    /// `None`: free.
+    what: Option<T>,
+}
+
 impl<T> Timers<T> {
     /// A wheel whose time starts at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
         Timers {
-            levels: std::array::from_fn(|_| (0..SLOTS).map(|_| Vec::new()).collect()),
+            entries: Table::default(),
+            free: NONE,
+            slots: Box::new([[NONE; SLOTS]; LEVELS]),
             occupied: [[0; SLOTS / 64]; LEVELS],
             now_ms,
             len: 0,
@@ -33,9 +56,46 @@ impl<T> Timers<T> {
     pub fn set(&mut self, due_ms: u64, entry: T) {
         let due_ms = due_ms.max(self.now_ms + 1);
         let (level, slot) = self.position(due_ms);
-        self.levels[level][slot].push((due_ms, entry));
-        self.occupied[level][slot / 64] |= 1 << (slot % 64);
+        let entry = Entry { due_ms, next: NONE, what: Some(entry) };
+        let at = self.free;
+        let at = match self.entries.get_mut(at) {
+            Some(free) => {
+                self.free = free.next;
+                *free = entry;
+                at
+            }
+            None => self.entries.push(entry),
+        };
+        self.append(level, slot, at);
         self.len += 1;
+    }
+
+    /// Lets `entry` fire at `due_ms` or up to `slack_ms` later, together with others that have as much time: what is due
+    /// to thousands of idle connections comes in a few bursts a second, not with a wake-up for each.
+    pub fn set_about(&mut self, due_ms: u64, slack_ms: u64, entry: T) {
+        // Powers of two, so that the finer bursts meet the coarser ones.
+        let step_ms = 1 << (slack_ms + 1).ilog2();
+        self.set(due_ms.next_multiple_of(step_ms), entry);
+    }
+
+    /// Puts an entry behind the last one of a slot.
+    fn append(&mut self, level: usize, slot: usize, at: u32) {
+        let last = std::mem::replace(&mut self.slots[level][slot], at);
+        let first = match self.entries.get_mut(last) {
+            Some(last) => std::mem::replace(&mut last.next, at),
+            None => at,
+        };
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.next = first;
+        }
+        self.occupied[level][slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Empties a slot. Its first entry, and how the list ends: the last one has no next.
+    fn take_slot(&mut self, level: usize, slot: usize) -> u32 {
+        self.occupied[level][slot / 64] &= !(1 << (slot % 64));
+        let last = std::mem::replace(&mut self.slots[level][slot], NONE);
+        self.entries.get_mut(last).map_or(NONE, |last| std::mem::replace(&mut last.next, NONE))
     }
 
     fn position(&self, due_ms: u64) -> (usize, usize) {
@@ -69,31 +129,26 @@ impl<T> Timers<T> {
                     self.cascade(level, (next >> (SLOT_BITS * level as u32)) as usize % SLOTS);
                 }
             }
-            let slot = next as usize % SLOTS;
-            if self.occupied[0][slot / 64] & (1 << (slot % 64)) != 0 {
-                self.occupied[0][slot / 64] &= !(1 << (slot % 64));
-                let mut due = std::mem::take(&mut self.levels[0][slot]);
-                self.len -= due.len();
-                for (_, entry) in due.drain(..) {
-                    fire(entry);
-                }
-                // Keep the allocation; nothing was added meanwhile, `fire` has no access.
-                self.levels[0][slot] = due;
+            let mut at = self.take_slot(0, next as usize % SLOTS);
+            while let Some(entry) = self.entries.get_mut(at) {
+                let (this, what) = (at, entry.what.take());
+                at = std::mem::replace(&mut entry.next, self.free);
+                self.free = this;
+                self.len -= 1;
+                what.into_iter().for_each(&mut fire);
             }
         }
     }
 
     /// Sorts the entries of a slot whose time has come into the lower levels.
     fn cascade(&mut self, level: usize, slot: usize) {
-        if self.occupied[level][slot / 64] & (1 << (slot % 64)) == 0 {
-            return;
-        }
-        self.occupied[level][slot / 64] &= !(1 << (slot % 64));
-        for (due_ms, entry) in std::mem::take(&mut self.levels[level][slot]) {
+        let mut at = self.take_slot(level, slot);
+        while let Some(entry) = self.entries.get(at) {
+            let (this, due_ms) = (at, entry.due_ms);
+            at = entry.next;
             let (level, slot) =
                 if due_ms <= self.now_ms { (0, self.now_ms as usize % SLOTS) } else { self.position(due_ms) };
-            self.levels[level][slot].push((due_ms, entry));
-            self.occupied[level][slot / 64] |= 1 << (slot % 64);
+            self.append(level, slot, this);
         }
     }
 
@@ -168,6 +223,22 @@ mod tests {
             fired.sort();
             assert_eq!(fired, expected);
             assert_eq!(timers.next_event_ms(), None);
+        }
+    }
+
+    #[test]
+    fn whoever_has_time_fires_with_others_and_never_early_nor_too_late() {
+        for (slack, bursts) in [(0, 1_000), (1, 501), (14, 126), (255, 4), (300, 4)] {
+            let mut timers = Timers::new(7);
+            (10_000..11_000).for_each(|due| timers.set_about(due, slack, due));
+            let mut fired = Vec::new();
+            while let Some(at) = timers.next_event_ms() {
+                timers.advance(at, |due| fired.push((at, due)));
+            }
+            assert_eq!(fired.len(), 1_000);
+            assert!(fired.iter().all(|(at, due)| (*due..=due + slack).contains(at)), "slack {slack}");
+            fired.dedup_by_key(|(at, _)| *at);
+            assert_eq!(fired.len(), bursts, "slack {slack}");
         }
     }
 

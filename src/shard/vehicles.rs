@@ -16,6 +16,7 @@ use crate::wire::state::{self, Sample};
 use super::pairs::Near;
 use super::rate::Level;
 use super::significant::Shown;
+use super::table::Table;
 use super::watch::Seen;
 
 /// Position of a vehicle in its world's table, with a generation against stale timers.
@@ -65,12 +66,12 @@ pub enum Owner {
 #[derive(Debug)]
 pub struct Driving {
     pub conn: ConnId,
-    /// When the last update was processed; updates closer than `coalesce_ms` wait.
-    pub processed_ms: Option<u64>,
-    /// The newest update that waits.
-    pub waiting: Option<Sample>,
-    /// The newest timestamp of an accepted fix, and when that fix arrived.
-    pub newest: Option<(u64, u64)>,
+    /// From when on the next update may be processed: `coalesce_ms` after the last one. Until then, updates wait.
+    pub ready_ms: u64,
+    /// The newest update that waits: mostly there is none.
+    pub waiting: Option<Box<Sample>>,
+    /// The newest timestamp of an accepted fix (0: there was none), and when that fix arrived.
+    pub newest: (u64, u64),
     /// When the last `nearby_vehicles` list was sent.
     pub listed_ms: u64,
     /// A timer will send the list.
@@ -82,24 +83,24 @@ pub struct Driving {
     pub watcher: Option<u32>,
     /// Its connection speaks `ringroad.v1`.
     pub slim: bool,
-    /// When it last raised an alert.
-    pub alerted_ms: Option<u64>,
+    /// Until when its states say that it has raised an alert.
+    pub alert_until_ms: u64,
 }
 
 impl Driving {
     pub fn new(conn: ConnId) -> Self {
         Driving {
             conn,
-            processed_ms: None,
+            ready_ms: 0,
             waiting: None,
-            newest: None,
+            newest: (0, 0),
             listed_ms: 0,
             list_pending: false,
             rates: Rates::default(),
             announced: false,
             watcher: None,
             slim: false,
-            alerted_ms: None,
+            alert_until_ms: 0,
         }
     }
 }
@@ -219,10 +220,26 @@ impl Vehicle {
     }
 }
 
+/// What every look at a vehicle's neighbours asks of each of them. It lies apart from all else that is known of a vehicle,
+/// so that thousands of them stay in the processor's cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Track {
+    /// Where it is, if it is anywhere.
+    pub place: Place,
+    /// Counts the moves that those who see it are to hear of.
+    pub moves: u32,
+    /// Time between its last two positions.
+    pub interval_ms: u16,
+    /// Its connection knows that neighbours have moved, and will be flushed.
+    pub woken: bool,
+}
+
 /// All vehicles of a world that this shard knows.
 #[derive(Default)]
 pub struct Vehicles {
-    slots: Vec<Option<Vehicle>>,
+    slots: Table<Option<Vehicle>>,
+    /// Of each slot.
+    tracks: Vec<Track>,
     free: Vec<u32>,
     by_key: FxHashMap<u64, u32>,
     births: u32,
@@ -249,22 +266,33 @@ impl Vehicles {
 
     /// A vehicle by its table index, which must be in use.
     pub fn at(&self, index: u32) -> &Vehicle {
-        self.slots[index as usize].as_ref().expect("an index in use: pairs and slots are removed with their vehicle")
+        let vehicle = self.slots.get(index).and_then(Option::as_ref);
+        vehicle.expect("an index in use: pairs and slots are removed with their vehicle")
     }
 
     /// Like [`Vehicles::at`], to change it.
     pub fn at_mut(&mut self, index: u32) -> &mut Vehicle {
-        self.slots[index as usize].as_mut().expect("an index in use: pairs and slots are removed with their vehicle")
+        self.get_mut(index).expect("an index in use: pairs and slots are removed with their vehicle")
+    }
+
+    /// What others ask of a vehicle, by its table index.
+    pub fn track(&self, index: u32) -> &Track {
+        &self.tracks[index as usize]
+    }
+
+    /// Likewise, to change it.
+    pub fn track_mut(&mut self, index: u32) -> &mut Track {
+        &mut self.tracks[index as usize]
     }
 
     /// A vehicle by a table index that may be free.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Vehicle> {
-        self.slots.get_mut(index as usize)?.as_mut()
+        self.slots.get_mut(index)?.as_mut()
     }
 
     /// The vehicle of a slot, unless it has gone since.
     pub fn find(&mut self, slot: Slot) -> Option<&mut Vehicle> {
-        self.slots.get_mut(slot.index as usize)?.as_mut().filter(|vehicle| vehicle.born == slot.born)
+        self.slots.get_mut(slot.index)?.as_mut().filter(|vehicle| vehicle.born == slot.born)
     }
 
     pub fn slot(&self, index: u32) -> Slot {
@@ -294,18 +322,24 @@ impl Vehicles {
             heard_at: 0,
             unconfirmed_ms: None,
         };
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() as u32 - 1
-        });
-        self.slots[index as usize] = Some(vehicle);
+        let index = match self.free.pop() {
+            None => {
+                self.tracks.push(Track::default());
+                self.slots.push(Some(vehicle))
+            }
+            Some(index) => {
+                self.tracks[index as usize] = Track::default();
+                *self.slots.get_mut(index).expect("a slot that was in use") = Some(vehicle);
+                index
+            }
+        };
         self.by_key.insert(key, index);
         index
     }
 
     /// Takes a vehicle out. Its pairs must be gone.
     pub fn remove(&mut self, index: u32) -> Vehicle {
-        let vehicle = self.slots[index as usize].take().expect("an index in use");
+        let vehicle = self.slots.get_mut(index).and_then(Option::take).expect("an index in use");
         debug_assert!(vehicle.near.is_empty() && vehicle.seen.is_empty());
         self.by_key.remove(&vehicle.key);
         self.free.push(index);
@@ -313,6 +347,6 @@ impl Vehicles {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Vehicle)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
+        self.slots.iter().filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
     }
 }

@@ -13,6 +13,7 @@ use crate::wire::state::RECORD_BYTES;
 
 use super::crowd::{Candidate, Ranked};
 use super::log::ByteLog;
+use super::nearby::Apart;
 use super::relay::Pending;
 use super::vehicles::{Departed, Vehicles};
 use super::watch::Watchers;
@@ -59,6 +60,7 @@ pub struct World {
 #[derive(Default)]
 pub struct Scratch {
     pub around: Vec<Candidate>,
+    pub apart: Vec<Apart>,
     pub ranked: Vec<Ranked>,
     /// `marks[i] == stamp`: vehicle `i` has a pair with the one being settled already.
     pub marks: Vec<u32>,
@@ -162,12 +164,14 @@ impl World {
             assert_eq!(vehicle.near.iter().filter(|near| near.sees).count(), vehicle.seeing as usize);
             assert!(vehicle.seeing <= most, "a vehicle sees too many");
             assert!(vehicle.driving().is_some() || vehicle.seeing == 0, "another shard's vehicle sees somebody here");
+            let place = vehicle.position.map(|position| position.place);
+            assert!(place.is_none_or(|place| place == self.vehicles.track(index).place), "two places");
             for (at, near) in vehicle.near.iter().enumerate() {
                 let peer = self.vehicles.at(near.peer);
                 let other = peer.near[near.back as usize];
                 assert_eq!((other.peer, other.back as usize), (index, at), "a pair points at its other end");
                 assert!(near.sees || other.sees, "a pair of strangers");
-                assert!(near.sees || !near.due, "news of a vehicle that it does not see");
+                assert_eq!(near.seen, other.sees, "what an end says of the other one");
                 assert!(vehicle.position.is_some() && peer.position.is_some(), "a neighbour without a place");
             }
         }

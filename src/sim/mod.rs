@@ -146,6 +146,15 @@ impl World {
         self.settle();
     }
 
+    /// Tells every shard how busy its worker is.
+    pub fn load(&mut self, percent: u8) {
+        for host in &mut self.hosts {
+            let now = host.time(self.now);
+            host.shards.iter_mut().for_each(|shard| shard.handle(now, Input::Load { percent }));
+        }
+        self.settle();
+    }
+
     /// Asks every shard to stop.
     pub fn stop(&mut self) {
         (0..self.hosts.len()).for_each(|host| self.stop_host(host));

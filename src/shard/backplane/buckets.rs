@@ -111,7 +111,10 @@ impl Shard {
         let Held { world, conn, key, identity, mut text, .. } = held;
         // A state message begins with its version, 1; no JSON text does.
         if text.first() == Some(&state::VERSION) {
-            self.report(now, world, conn, key, &text);
+            let vehicles = &self.worlds[world].vehicles;
+            if let Some(index) = vehicles.by_key(key) {
+                self.report(now, world, conn, vehicles.slot(index), &text);
+            }
             return;
         }
         let mut parser = self.parser.take().unwrap_or_default();

@@ -173,7 +173,7 @@ impl Shard {
         for index in doubtful {
             let world = &mut self.worlds[WORLD];
             world.vehicles.at_mut(index).unconfirmed_ms = Some(now.mono_ms);
-            let timer = Timer::Unconfirmed(WORLD, world.vehicles.slot(index), now.mono_ms);
+            let timer = Timer::Unconfirmed(Box::new((WORLD, world.vehicles.slot(index), now.mono_ms)));
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
             let key = world.vehicles.at(index).key;
             self.look_after(now, key);

@@ -111,7 +111,7 @@ impl Shard {
     fn grant(&mut self, now: Now, id: ConnId, wish: Wish, terms: &Terms<'_>) {
         let Some(index) = self.watcher_of(id) else { return };
         let Some(conn) = self.out.conns.find(id) else { return };
-        let pace_ms = terms.max_hz.map_or(0, |hz| (1_000.0 / hz).round() as u64);
+        let pace_ms = terms.max_hz.map_or(0, |hz| (1_000.0 / hz).round() as u32);
         // The timer of a slower pace comes too late.
         conn.paced &= pace_ms >= conn.pace_ms;
         conn.pace_ms = pace_ms;
@@ -121,6 +121,7 @@ impl Shard {
         if let Some(own) = own.filter(|_| slim && !world.watchers.at(index).is_asking()) {
             world.hide_neighbours(own.index, index);
         }
+        let was_asking = world.watchers.at(index).is_asking();
         let work = world.work;
         match wish {
             Wish::View(bounds) => {
@@ -139,8 +140,12 @@ impl Shard {
         let looked_at = (world.work - work) / limits::SIGHT_WORK;
         let more = (looked_at / limits::LOOKS_PER_REQUEST) as u64;
         world.watchers.at_mut(index).rate.spend(self.config.viewers.requests, more, now.mono_ms);
-        if let Some(own) = own.filter(|_| slim && !world.watchers.at(index).is_asking()) {
-            world.show_neighbours(own.index, index, out);
+        if let Some(own) = own.filter(|_| !world.watchers.at(index).is_asking()) {
+            if slim {
+                world.show_neighbours(own.index, index, out);
+            } else if was_asking {
+                world.catch_up(own.index);
+            }
         }
         let watcher = world.watchers.at_mut(index);
         watcher.epoch += 1;
@@ -219,8 +224,8 @@ impl World {
     /// The neighbours that a connection in `ringroad.v1` was told of are not sent by themselves any more.
     fn hide_neighbours(&mut self, own: u32, index: u32) {
         for at in 0..self.vehicles.at(own).near.len() {
+            self.vehicles.hear(own, at as u32);
             let near = &mut self.vehicles.at_mut(own).near[at];
-            near.due = false;
             near.named = false;
             let peer = near.peer;
             if std::mem::take(&mut near.told) {
@@ -231,14 +236,23 @@ impl World {
         }
     }
 
+    /// A connection is sent its neighbours again from their next moves on.
+    fn catch_up(&mut self, own: u32) {
+        self.vehicles.track_mut(own).woken = false;
+        for at in 0..self.vehicles.at(own).near.len() {
+            self.vehicles.hear(own, at as u32);
+        }
+    }
+
     /// A connection in `ringroad.v1` is sent the neighbours of its vehicle, whether they move or not.
     pub fn show_neighbours(&mut self, own: u32, index: u32, out: &mut Fanout) {
         for at in 0..self.vehicles.at(own).near.len() {
             let near = &self.vehicles.at(own).near[at];
             if near.sees {
                 let told = self.watchers.at_mut(index).regains(self.vehicles.at(near.peer).key);
+                self.vehicles.mishear(own, at as u32);
                 let near = &mut self.vehicles.at_mut(own).near[at];
-                (near.due, near.told, near.named) = (true, told, false);
+                (near.told, near.named) = (told, false);
             }
         }
         self.stir(index, out);

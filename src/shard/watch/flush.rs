@@ -163,21 +163,20 @@ impl World {
         counters: &mut Counters,
     ) -> bool {
         let Some(vehicle) = self.vehicles.find(own) else { return false };
-        for at in 0..vehicle.near.len() {
-            let near = &mut self.vehicles.at_mut(own.index).near[at];
-            if !near.due {
-                continue;
-            }
-            if is_full(out, &self.scratch.records, full) {
-                return true;
-            }
-            near.due = false;
-            let is_first = !std::mem::replace(&mut near.told, true);
-            let (peer, named) = (near.peer, std::mem::replace(&mut near.named, true));
-            self.take_record(now, index, (peer, named), out, counters);
-            count(now, self.vehicles.at(peer), is_first, counters);
+        let mut neighbours = std::mem::take(&mut vehicle.near);
+        self.vehicles.track_mut(own.index).woken = false;
+        let mut all = neighbours.iter_mut();
+        while !is_full(out, &self.scratch.records, full)
+            && let Some(near) = all.next()
+        {
+            let Some(is_first) = self.vehicles.take_due(near, counters) else { continue };
+            let named = std::mem::replace(&mut near.named, true);
+            self.take_record(now, index, (near.peer, named), out, counters);
+            count(now, self.vehicles.at(near.peer), is_first, counters);
         }
-        false
+        let more = all.any(|near| self.vehicles.is_due(near));
+        self.vehicles.at_mut(own.index).near = neighbours;
+        more
     }
 
     /// Takes a vehicle's record, and before it says who that is if the connection does not know.
