@@ -38,7 +38,7 @@ impl<C: Core> Pump<C> {
                 Some(radio) => radio.resume(&mut self.hands.ring, &mut self.hands.counts),
                 None => Ok(()),
             },
-            Some(Op::Send) | None => {
+            Some(Op::Send | Op::Woken) | None => {
                 debug_assert!(false, "{completion:?} belongs to nobody");
                 Ok(())
             }

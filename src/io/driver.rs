@@ -1,10 +1,13 @@
 //! The pump: what one worker does, again and again.
 //!
-//! Wait for the eventfd or the next deadline. Then, in rounds: take the mail and what links have brought, enter the data
-//! ring, hand the completions to the core, carry out its turns. Each of the two has its time in a round, and what is left
-//! over goes first in the next one: under a crowd turns never end, and accepts must not wait for that. When nothing is
-//! left, or the budget is spent, monoio gets its turn; what is left over continues behind it, because the pump then
-//! writes its own eventfd. It never wakes its own task: under monoio 0.2.4 a task that does stops all I/O of its thread.
+//! Wait for a completion, the eventfd or the next deadline. Then, in rounds: take the mail and what links have brought,
+//! enter the data ring, hand the completions to the core, carry out its turns. Each of the two has its time in a round, and what is left
+//! over goes first in the next one: under a crowd turns never end, and accepts must not wait for that.
+//!
+//! When nothing is left, or the budget is spent, and there are links, monoio gets its turn; what is left over continues
+//! behind it, because the pump then writes its own eventfd. It never wakes its own task: under monoio 0.2.4 a task that
+//! does stops all I/O of its thread. Without links monoio has nothing to do, and the pump sleeps in the data ring: one
+//! system call where the way through monoio is four.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -25,6 +28,17 @@ use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
 
+/// How a run of the pump has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    /// Everything that had come is done.
+    Dry,
+    /// Work is left over.
+    Spent,
+    /// The worker is done.
+    Done,
+}
+
 /// One worker: a core, its hands, and what moves them.
 pub(crate) struct Pump<C: Core> {
     pub(super) core: C,
@@ -33,15 +47,32 @@ pub(crate) struct Pump<C: Core> {
     wake: Wake,
     switch: Arc<Switch>,
     taken: VecDeque<(ShardId, C::Mail)>,
+    /// The worker has links, so it sleeps in monoio.
+    through_monoio: bool,
+    /// When (µs) it last had nothing to do.
+    dry_at_us: u64,
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
+    load: Load,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
     pub(super) warn_at: u64,
 }
 
 impl<C: Core> Pump<C> {
     pub(crate) fn new(core: C, hands: Hands<C::Mail>, clock: Clock, wake: Wake, switch: Arc<Switch>) -> Pump<C> {
-        Pump { core, hands, clock, wake, switch, taken: VecDeque::new(), stop_by: None, warn_at: 0 }
+        Pump {
+            core,
+            hands,
+            clock,
+            wake,
+            switch,
+            taken: VecDeque::new(),
+            through_monoio: false,
+            dry_at_us: 0,
+            stop_by: None,
+            load: Load::default(),
+            warn_at: 0,
+        }
     }
 
     /// Runs until the worker was stopped and everything is closed.
@@ -61,42 +92,68 @@ impl<C: Core> Pump<C> {
         if let Some(radio) = &mut self.hands.radio {
             radio.listen(&mut self.hands.ring)?;
         }
-        while !self.pump()? {
+        let mut pumped = self.pump()?;
+        while pumped != Pumped::Done {
+            if !self.through_monoio {
+                if pumped == Pumped::Dry {
+                    let wait = self.wait();
+                    self.hands.ring.sleep(self.wake.as_fd(), wait)?;
+                }
+                pumped = self.pump()?;
+                continue;
+            }
             // The poll outlives any number of deadlines; only a wake uses it up.
             let mut woken = pin!(wakes.readable(false));
-            loop {
-                let wait = self.next_deadline().map(|at| at.saturating_sub(self.clock.now().mono_ms));
+            let mut is_woken = false;
+            while !is_woken && self.through_monoio && pumped != Pumped::Done {
+                let wait = self.wait();
                 if wait == Some(0) {
                     self.wake.wake();
                 }
-                match wait.filter(|wait| *wait > 0) {
-                    None => break woken.as_mut().await?,
+                is_woken = match wait.filter(|wait| *wait > 0) {
+                    None => Some(woken.as_mut().await),
                     Some(wait) => {
                         let sleep = pin!(monoio::time::sleep(Duration::from_millis(wait)));
-                        if let Some(woken) = first(woken.as_mut(), sleep).await {
-                            break woken?;
-                        }
+                        first(woken.as_mut(), sleep).await
                     }
                 }
-                if self.pump()? {
-                    return Ok(());
-                }
+                .transpose()?
+                .is_some();
+                pumped = self.pump()?;
             }
         }
         Ok(())
     }
 
-    /// One run. True: the worker is done.
-    fn pump(&mut self) -> io::Result<bool> {
+    /// How long the worker may sleep, ms.
+    fn wait(&self) -> Option<u64> {
+        self.next_deadline().map(|at| at.saturating_sub(self.clock.now().mono_ms))
+    }
+
+    /// One run.
+    fn pump(&mut self) -> io::Result<Pumped> {
         self.hands.ring.keep_quiet();
-        self.wake.clear();
+        if self.through_monoio {
+            let slept_us = self.clock.micros() - self.dry_at_us;
+            if slept_us < u64::from(limits::LINGER_US) {
+                self.hands.ring.linger(Duration::from_micros(u64::from(limits::LINGER_US) - slept_us))?;
+            }
+            self.wake.clear();
+        }
         self.hands.counts.pumps += 1;
         let mut budget = limits::PUMP_COMPLETIONS_MAX;
         let mut idle = false;
         let pump_us = self.clock.micros();
+        if let Some(percent) = self.load.began(pump_us) {
+            self.core.handle(self.clock.now(), Input::Load { percent });
+        }
         for _ in 0..limits::PUMP_ROUNDS_MAX {
             let round_us = self.clock.micros();
             let now = self.clock.now();
+            if self.hands.ring.was_woken() {
+                // Before looking what it was written for: what comes later writes it again.
+                self.wake.clear();
+            }
             self.heed_the_switch(now)?;
             self.take_mail(now);
             self.hear_links(now);
@@ -112,16 +169,28 @@ impl<C: Core> Pump<C> {
                 break;
             }
         }
-        self.hands.ring.ring_again();
-        if idle {
-            self.hands.ring.settle()?;
+        self.through_monoio = self.hands.links.any();
+        if self.through_monoio {
+            self.hands.ring.ring_again();
+            if idle {
+                self.hands.ring.settle()?;
+            }
         }
-        if !idle || !self.hands.is_idle() {
+        let spent = !idle || !self.hands.is_idle();
+        if spent {
             self.hands.counts.budgets_spent += 1;
-            self.wake.wake();
+            if self.through_monoio {
+                self.wake.wake();
+            }
         }
+        self.dry_at_us = if spent { 0 } else { self.clock.micros() };
         self.show_counts();
-        Ok(self.is_done())
+        self.load.over(self.clock.micros());
+        Ok(match spent {
+            _ if self.is_done() => Pumped::Done,
+            true => Pumped::Spent,
+            false => Pumped::Dry,
+        })
     }
 
     fn show_counts(&mut self) {
@@ -289,6 +358,41 @@ impl<C: Core> Pump<C> {
             }
             std::thread::yield_now();
         }
+    }
+}
+
+/// How busy a worker has been lately.
+#[derive(Debug, Default)]
+struct Load {
+    /// What the core was told last, percent.
+    told: u8,
+    /// Share of the time, 0 to 1; what was long ago counts little.
+    share: f64,
+    /// When it was last reckoned, how long the pump has run since, and when it last began to.
+    since_us: u64,
+    busy_us: u64,
+    began_us: u64,
+}
+
+impl Load {
+    /// The pump begins to run. What the core is to be told, if there is anything new.
+    fn began(&mut self, now_us: u64) -> Option<u8> {
+        self.began_us = now_us;
+        let elapsed_us = now_us - self.since_us;
+        if elapsed_us < limits::LOAD_STEP_MS * 1_000 {
+            return None;
+        }
+        let latest = (self.busy_us as f64 / elapsed_us as f64).min(1.0);
+        let weight = elapsed_us as f64 / (limits::LOAD_MEMORY_MS * 1_000) as f64;
+        self.share += (latest - self.share) * weight.min(1.0);
+        (self.since_us, self.busy_us) = (now_us, 0);
+        let percent = (self.share * 100.0).round() as u8;
+        (percent != std::mem::replace(&mut self.told, percent)).then_some(percent)
+    }
+
+    /// The pump has run.
+    fn over(&mut self, now_us: u64) {
+        self.busy_us += now_us - self.began_us;
     }
 }
 

@@ -3,13 +3,14 @@
 //!
 //! monoio runs each worker's thread and its timers; the client sockets of a worker live on an io_uring of our own, the
 //! *data ring*, because one multishot receive per connection out of shared buffers costs neither task nor future nor
-//! buffer per connection. An eventfd joins the two: it is registered with the data ring, and other workers, links to
-//! Redis and [`Running`] write it too. The pump waits for nothing else.
+//! buffer per connection. A worker without links to Redis sleeps in the data ring; monoio has nothing to do then. With
+//! links it sleeps in monoio, and an eventfd joins the two: it is registered with the data ring. Other workers, links
+//! and [`Running`] write it too, and the data ring polls it.
 //!
 //! - [`threads`]: listeners, one pinned thread per worker, start and stop.
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants.
-//! - `ring`, `buffers`, `sockets`: the data ring, its receive buffers, and who is on it.
+//! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`redis`]: links to Redis servers, which monoio carries.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
@@ -21,6 +22,7 @@ pub mod counters;
 mod driver;
 mod hands;
 mod mesh;
+mod ops;
 pub mod probe;
 pub mod radio;
 pub mod redis;

@@ -4,73 +4,24 @@
 //! something to do and writes the registered eventfd. An enter with GETEVENTS then does it. One such enter works
 //! through about twenty notes and leaves the rest (`TASKRUN_FLAG` tells), so [`DataRing::harvest`] repeats it.
 //!
-//! While the pump runs the eventfd is switched off: it would only tell the worker to do what it is doing.
+//! While the pump runs, and while the worker sleeps in this ring itself, the eventfd is switched off: it would only tell
+//! the worker to do what it is doing.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use socket2::SockAddr;
 
 use super::buffers::{self, Buffers, Picked};
+pub(crate) use super::ops::Op;
+use crate::limits;
 use crate::turn::ConnId;
-
-/// What a completion is about: the first eight bits of its user data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Op {
-    Accept = 1,
-    Recv,
-    Send,
-    Writable,
-    Connect,
-    RadioReadable,
-    RadioWritable,
-    CancelRecv,
-    CancelWritable,
-    CancelConnect,
-    CancelOther,
-}
-
-impl Op {
-    fn of(user_data: u64) -> Option<Op> {
-        use Op::*;
-        const ALL: [Op; 11] = [
-            Accept,
-            Recv,
-            Send,
-            Writable,
-            Connect,
-            RadioReadable,
-            RadioWritable,
-            CancelRecv,
-            CancelWritable,
-            CancelConnect,
-            CancelOther,
-        ];
-        // They are numbered in this order, from 1.
-        ALL.get(((user_data >> 56) as usize).wrapping_sub(1)).copied()
-    }
-
-    /// What a cancel of this operation is.
-    fn cancel(self) -> Op {
-        match self {
-            Op::Recv => Op::CancelRecv,
-            Op::Writable => Op::CancelWritable,
-            Op::Connect => Op::CancelConnect,
-            _ => Op::CancelOther,
-        }
-    }
-
-    /// Operation (8 bits), generation (24), index (32).
-    fn tag(self, conn: ConnId) -> u64 {
-        (self as u64) << 56 | u64::from(conn.generation & 0x00ff_ffff) << 32 | u64::from(conn.index)
-    }
-}
 
 /// The flag behind [`cqueue::buffer_select`], which the crate does not export.
 const IORING_CQE_F_BUFFER: u32 = 1;
@@ -139,6 +90,28 @@ pub(crate) struct DataRing {
     overflows: u64,
     /// The last enter that looked for completions found none.
     barren: bool,
+    /// The worker's eventfd, as far as the ring listens to it.
+    bell: Bell,
+}
+
+/// What the ring knows of the eventfd that others write to wake its worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bell {
+    /// Nobody listens here.
+    Unheard,
+    /// A poll is running.
+    Polled,
+    /// The poll has ended: it was written.
+    Rung,
+}
+
+/// `struct io_uring_getevents_arg`. The crate's type does not let the third field be set.
+#[repr(C)]
+struct Wait {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_us: u32,
+    timespec: u64,
 }
 
 impl DataRing {
@@ -147,7 +120,15 @@ impl DataRing {
         let ring = Self::builder().setup_cqsize(sizes.cq_entries).build(sizes.sq_entries)?;
         ring.submitter().register_eventfd(wake.as_raw_fd())?;
         let buffers = Buffers::register(&ring, sizes.buffers, sizes.buffer_bytes)?;
-        Ok(DataRing { ring, buffers, waiting: VecDeque::new(), unsent: Vec::new(), overflows: 0, barren: false })
+        Ok(DataRing {
+            ring,
+            buffers,
+            waiting: VecDeque::new(),
+            unsent: Vec::new(),
+            overflows: 0,
+            barren: false,
+            bell: Bell::Unheard,
+        })
     }
 
     /// The kind of ring that Ringroad needs; see [`super::probe`].
@@ -260,9 +241,17 @@ impl DataRing {
     /// The kernel's flag for work left over is a hint and must not be waited for: set a moment after the work that it
     /// stands for was done, it stays until the next work comes. (Seen about once in a hundred runs of the attack on
     /// tiny rings: everyone starved, so nothing came.) So an enter that brought nothing ends this.
+    ///
+    /// Without anything queued, and with no note of work to do, it only looks: a sleep in this ring has just brought
+    /// what there was.
     pub(crate) fn harvest(&mut self, enough: usize) -> io::Result<()> {
         loop {
             let before = self.waiting.len();
+            if !self.has_work() {
+                self.gather();
+                self.barren = false;
+                return Ok(());
+            }
             self.enter(EnterFlags::GETEVENTS)?;
             self.gather_all()?;
             self.barren = self.waiting.len() == before;
@@ -270,6 +259,65 @@ impl DataRing {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether an enter would find something to do, as far as can be told without one.
+    fn has_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Sleeps until something comes, `wake` is written, or the time is over; then gathers.
+    ///
+    /// The kernel lets what comes in the first [`limits::LINGER_US`] lie, unless it is much, so that a busy worker is
+    /// not woken for each message. Whoever has slept for longer wakes at once. Kernels before 6.12 wake always at once.
+    pub(crate) fn sleep(&mut self, wake: BorrowedFd<'_>, wait_ms: Option<u64>) -> io::Result<()> {
+        if self.bell == Bell::Unheard {
+            self.poll(wake, libc::POLLIN, Op::Woken.tag(NOBODY))?;
+            self.bell = Bell::Polled;
+        }
+        self.ring.completion().disable_eventfd();
+        // Without any time at all the kernel would take the shorter one for the end.
+        let time = Duration::from_millis(wait_ms.unwrap_or(u64::MAX).min(limits::SLEEP_MS_MAX));
+        match self.ring.params().is_feature_min_timeout() && !time.is_zero() {
+            true => self.wait(limits::LINGER_COMPLETIONS, limits::LINGER_US, time),
+            false => self.wait(1, 0, time),
+        }
+    }
+
+    /// Lets completions gather for this long, or until they are many.
+    pub(crate) fn linger(&mut self, time: Duration) -> io::Result<()> {
+        self.wait(limits::LINGER_COMPLETIONS, 0, time)
+    }
+
+    /// Submits, waits until there are `enough` completions or the time is over, and gathers. After the shorter time
+    /// one completion is enough.
+    fn wait(&mut self, enough: u32, min_wait_us: u32, time: Duration) -> io::Result<()> {
+        self.buffers.publish();
+        let time = Timespec::from(time);
+        let wait = Wait { sigmask: 0, sigmask_bytes: 0, min_wait_us, timespec: &raw const time as u64 };
+        let queued = self.ring.submission().len() as u32;
+        let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        // SAFETY: `queued` entries are in the submission queue; the argument has the layout that EXT_ARG asks for, and
+        // what it points to lives until the call returns.
+        match unsafe { self.ring.submitter().enter(queued, enough, flags.bits(), Some(&wait)) } {
+            Err(error)
+                if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)) =>
+            {
+                Err(error)
+            }
+            _ => self.gather_all(),
+        }
+    }
+
+    /// Whether the worker's eventfd was written since the last time. Who asks reads it, and looks then what it was
+    /// written for.
+    pub(crate) fn was_woken(&mut self) -> bool {
+        let rung = self.bell == Bell::Rung;
+        if rung {
+            self.bell = Bell::Unheard;
+        }
+        rung
     }
 
     /// The next completion, oldest first.
@@ -311,18 +359,8 @@ impl DataRing {
             return Ok(());
         }
         // An enter does as much as completions are wanted, so this wants as many as fit; and waits for none of them.
-        let want = self.ring.params().cq_entries() as usize;
         let before = self.waiting.len();
-        let no_time = Timespec::new();
-        match self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&no_time)) {
-            Err(error)
-                if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)) =>
-            {
-                return Err(error);
-            }
-            _ => {}
-        }
-        self.gather_all()?;
+        self.wait(self.ring.params().cq_entries(), 0, Duration::ZERO)?;
         self.barren = self.waiting.len() == before;
         Ok(())
     }
@@ -330,9 +368,10 @@ impl DataRing {
     /// Whether nothing waits, here or in the kernel, as far as can be told without asking it.
     pub(crate) fn is_idle(&mut self) -> bool {
         let (_, submission, completion) = self.ring.split();
+        let unwoken = self.bell != Bell::Rung;
         let kernel_is_idle = completion.is_empty() && !submission.cq_overflow();
         let no_work_left = !submission.taskrun() || self.barren;
-        kernel_is_idle && no_work_left && submission.is_empty() && self.waiting.is_empty()
+        unwoken && kernel_is_idle && no_work_left && submission.is_empty() && self.waiting.is_empty()
     }
 
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
@@ -391,10 +430,10 @@ impl DataRing {
     fn gather(&mut self) {
         for entry in self.ring.completion() {
             let completion = Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() };
-            if completion.op() == Some(Op::Send) {
-                self.unsent.push((completion.conn().index, completion.result));
-            } else {
-                self.waiting.push_back(completion);
+            match completion.op() {
+                Some(Op::Send) => self.unsent.push((completion.conn().index, completion.result)),
+                Some(Op::Woken) => self.bell = Bell::Rung,
+                _ => self.waiting.push_back(completion),
             }
         }
     }

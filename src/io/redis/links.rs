@@ -79,6 +79,12 @@ impl Links {
         }
     }
 
+    /// Whether there is a link, or a task of one that has not ended: then monoio must have its turn.
+    pub(crate) fn any(&self) -> bool {
+        // Each task holds the desk, from before it first runs.
+        !self.links.is_empty() || Rc::strong_count(&self.desk) > 1
+    }
+
     /// Ends all links, and waits until nothing is left of them.
     pub(crate) async fn end(&mut self) {
         for (_, link) in self.links.drain() {

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use nix::sys::eventfd::EventFd;
 use socket2::SockRef;
@@ -167,4 +168,31 @@ fn a_quiet_ring_does_not_write_its_eventfd_and_still_knows_that_it_has_work() {
     assert_eq!(ring.next_completion().unwrap().result, 1);
     client.write_all(b"x").unwrap();
     assert!(wake.read().is_ok());
+}
+
+#[test]
+fn who_sleeps_in_the_ring_is_woken_by_what_comes_by_the_eventfd_and_by_time() {
+    let (mut ring, wake) = ring(8, 16);
+    let (server, mut client) = pair();
+    ring.sleep(wake.as_fd(), Some(1)).unwrap();
+    assert!(ring.is_idle() && !ring.was_woken(), "the time was over");
+    ring.recv(server.as_fd(), NOBODY).unwrap();
+    // Without a time: what comes is what ends it. It comes before, or while the thread sleeps.
+    thread::scope(|scope| {
+        scope.spawn(|| client.write_all(b"x").unwrap());
+        ring.sleep(wake.as_fd(), None).unwrap();
+    });
+    assert_eq!(ring.next_completion().unwrap().result, 1);
+    assert!(ring.is_idle() && !ring.was_woken());
+    thread::scope(|scope| {
+        scope.spawn(|| wake.write(1).unwrap());
+        ring.sleep(wake.as_fd(), None).unwrap();
+    });
+    assert!(!ring.is_idle(), "somebody has to look why");
+    assert!(ring.was_woken() && !ring.was_woken());
+    assert_eq!(wake.read().unwrap(), 1, "the ring itself has not written it");
+    assert!(ring.is_idle());
+    wake.write(1).unwrap();
+    ring.sleep(wake.as_fd(), None).unwrap();
+    assert!(ring.was_woken(), "a wake before the sleep counts, too");
 }
