@@ -179,6 +179,7 @@ impl Core for Echo {
                     }
                 }
             }
+            Input::Load { .. } => {}
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => unreachable!(),
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => unreachable!(),
         }

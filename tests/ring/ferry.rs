@@ -124,6 +124,7 @@ impl Core for Ferry {
                 self.stopped = true;
                 self.echo.released.extend(self.conns.drain());
             }
+            Input::Load { .. } => {}
             other => unreachable!("{other:?}"),
         }
     }

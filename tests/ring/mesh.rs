@@ -52,6 +52,7 @@ impl Core for Post {
                 self.retry_at = Some(now.mono_ms + 1);
             }
             Input::Stop => self.stopped = true,
+            Input::Load { .. } => {}
             _ => unreachable!(),
         }
     }
@@ -169,6 +170,7 @@ impl Core for Caller {
                 self.outcome.lock().unwrap().1 += 1;
             }
             Input::Stop => self.stopped = true,
+            Input::Load { .. } => {}
             _ => unreachable!(),
         }
     }

@@ -303,6 +303,78 @@ fn positions_to_one_connection_are_at_least_flush_ms_apart_and_the_newest_of_eac
 }
 
 #[test]
+fn the_busier_a_worker_is_the_longer_positions_wait_for_each_other() {
+    check(
+        "set presence.scope = 'none'
+         set vehicles = { nearby_list_ms = 0, coalesce_ms = 0, flush_ms = 0, flush_busy_ms = 50 }
+         a registers; b registers; c registers; d registers; e registers; f registers; g registers; h registers
+         a at 48 11; b at 48 11; c at 48 11; d at 48 11; e at 48 11; f at 48 11; g at 48 11; h at 48 11
+         +1s
+         forget
+         b at 48.0001 11
+         a< peer b 48.0001 11
+         +1ms
+         c at 48.0002 11
+         a< peer c 48.0002 11
+         busy 100; +1s
+         b at 48.0003 11; c at 48.0003 11; d at 48.0003 11; e at 48.0003 11; f at 48.0003 11
+         a< peer b 48.0003 11, peer c 48.0003 11, peer d 48.0003 11, peer e 48.0003 11, peer f 48.0003 11
+         +1ms
+         g at 48.0004 11
+         +48ms
+         a< nothing
+         h at 48.0005 11
+         +1ms
+         a< peer g 48.0004 11 (-49ms), peer h 48.0005 11 (-1ms)
+         busy 0; +1ms
+         b at 48.0006 11
+         a< peer b 48.0006 11",
+    );
+}
+
+#[test]
+fn positions_wait_no_longer_than_the_next_one_of_their_vehicle_takes() {
+    check(
+        "set presence.scope = 'none'
+         set vehicles = { nearby_list_ms = 0, coalesce_ms = 0, flush_ms = 0, flush_busy_ms = 50 }
+         set rate_limits.location_update = { burst = 0, per_ms = 1 }
+         a registers; b registers; a at 48 11; b at 48 11
+         +1s
+         busy 100
+         b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms
+         b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms
+         forget
+         b at 48.0001 11; +9ms
+         a< nothing
+         +1ms
+         a< peer b 48.0001 11 (-10ms)
+         +10ms
+         b at 48.0002 11; +10ms
+         a< peer b 48.0002 11 (-10ms)",
+    );
+}
+
+#[test]
+fn an_update_that_overtakes_a_waiting_one_leaves_none_behind() {
+    check(
+        "hosts 1
+         set presence.scope = 'none'
+         set vehicles = { nearby_list_ms = 0, coalesce_ms = 100, flush_ms = 0 }
+         a@A registers; b@A registers; a at 48 11; b at 48 11
+         +1s
+         forget
+         a at 48.0001 11; +50ms; a at 48.0002 11
+         b< peer a 48.0001 11 (-50ms)
+         A sleeps
+         a at 48.0003 11; +60ms
+         A wakes
+         b< peer a 48.0003 11
+         +10ms; a at 48.0004 11; +1s
+         b< peer a 48.0004 11 (-1000ms)",
+    );
+}
+
+#[test]
 fn the_list_comes_with_a_change_at_most_once_a_second_and_is_sorted_by_distance() {
     check(
         "set presence.scope = 'none'
@@ -340,7 +412,7 @@ fn the_list_comes_every_thirty_seconds_whatever_happens() {
          forget
          +29999ms
          a< nothing
-         +1ms
+         +469ms
          a< list()
          +10s
          b registers
@@ -350,9 +422,9 @@ fn the_list_comes_every_thirty_seconds_whatever_happens() {
          a< list(b 111)
          +29999ms
          a< nothing
-         +1ms
+         +469ms
          a< list(b 111)
-         +90s
+         +92s
          a< list(b 111), list(b 111), list(b 111)",
     );
 }

@@ -16,6 +16,7 @@
 //! b< connect_request {"requesterId":"a","targetId":"b","ts":now}
 //! +200ms
 //! clock -5000                                # the gateway's clock is set, by ms
+//! busy 60                                    # how busy its workers are, percent
 //! a< nothing
 //! ```
 //!
@@ -146,6 +147,7 @@ impl Play {
                 let unix_ms = self.world().now().unix_ms;
                 self.world().set_clock(unix_ms.saturating_add_signed(set_by_ms));
             }
+            "busy" => self.world().load(number(rest)? as u8),
             "stop" => self.world().stop(),
             "forget" => {
                 let names: Vec<String> = self.clients.keys().cloned().collect();

@@ -222,7 +222,7 @@ fn timers_of_the_replaced_connection_hurry_nothing() {
          a2< list(x 0, y 0)
          +29999ms
          a2< ping
-         +1ms
+         +469ms
          a2< list(x 0, y 0)",
     );
 }

@@ -226,7 +226,8 @@ fn a_vehicle_that_watches_is_not_sent_its_neighbours_and_hears_of_them_all_the_s
 #[test]
 fn a_view_that_is_replaced_before_it_was_told_leaves_no_trace() {
     quiet(
-        "a registers; a at 48 11; b registers; b at 52 11
+        "set vehicles.flush_ms = 20
+         a registers; a at 48 11; b registers; b at 52 11
          v connects slim; v views 0 0 1 1 maxHz=1
          v< connected, watching 0 of 1, complete 1
          v views 47 10 49 12 maxHz=1; v views 51 10 53 12 maxHz=1; +1s

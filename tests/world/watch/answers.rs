@@ -46,7 +46,8 @@ fn the_answer_says_what_is_watched() {
 #[test]
 fn what_is_too_large_is_refused_and_the_old_one_stays() {
     let mut play = quiet(
-        "set viewers.area_km2_max = 1000
+        "set vehicles.flush_ms = 20
+         set viewers.area_km2_max = 1000
          set viewers.near_radius_m_max = 2000
          set viewers.follow_max = 2
          a registers; a at 48 11

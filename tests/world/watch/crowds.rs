@@ -8,7 +8,7 @@ fn of_too_many_the_nearest_to_the_middle_are_sent_from_the_first_moment() {
         "set viewers.vehicles_max = 2
          a registers; a at 48.9 11; b registers; b at 48.8 11; c registers; c at 48.02 11; d registers; d at 48.01 11
          v connects slim; v views 47 10 49 12; +5s
-         v< connected, watching 2 of 1 cut, named c, named d, state c 48.02 11 (-5000ms), state d 48.01 11 (-5000ms), \
+         v< connected, watching 2 of 1 cut, named d, named c, state d 48.01 11 (-5000ms), state c 48.02 11 (-5000ms), \
             complete 1, cut 1
          a at 48 11
          v< nothing
@@ -49,8 +49,8 @@ fn its_own_vehicle_takes_nobodys_place() {
          v connects slim; v registers; v reports 48 11
          a registers; a at 48.1 11; b registers; b at 48.2 11; c registers; c at 48.3 11
          v views 47 10 49 12; +3s
-         v< connected, registered v, watching 2 of 1 cut, named b, named a, state b 48.2 11 (-3000ms), \
-            state a 48.1 11 (-3000ms), complete 1, cut 1
+         v< connected, registered v, watching 2 of 1 cut, named a, named b, state a 48.1 11 (-3000ms), \
+            state b 48.2 11 (-3000ms), complete 1, cut 1
          c at 50 11; +3s
          a at 48.1 11
          v< state a 48.1 11"

@@ -118,7 +118,7 @@ fn an_area_may_be_anywhere_and_of_any_size() {
          +1s; v views -17 -180 -17 180
          v< watching 2 of 5, peer_gone c, peer b -17 180 (-4000ms), peer d -17 -179.9 (-4000ms)
          +1s; v views -90 -180 90 180
-         v< watching 4 of 6, peer c 90 77 (-5000ms), peer a 0 0 (-5000ms)
+         v< watching 4 of 6, peer a 0 0 (-5000ms), peer c 90 77 (-5000ms)
          +1s; v views -18 -179.95 -16 179.95
          v< watching 1 of 7, peer_gone a, peer_gone b, peer_gone c",
     );

@@ -5,7 +5,8 @@ use super::quiet;
 #[test]
 fn positions_come_at_most_as_often_as_asked_for() {
     quiet(
-        "set vehicles.coalesce_ms = 0
+        "set vehicles.flush_ms = 20
+         set vehicles.coalesce_ms = 0
          set rate_limits.location_update = { burst = 0, per_ms = 1 }
          a registers; a at 48 11; b registers; b at 48 11.1
          v connects slim; v views 47 10 49 12 maxHz=2; w connects; w views 47 10 49 12
@@ -27,6 +28,25 @@ fn positions_come_at_most_as_often_as_asked_for() {
          v< nothing
          +1ms
          v< state a 48.4 11 (-18ms), complete 2",
+    );
+}
+
+#[test]
+fn a_busy_workers_viewer_is_sent_what_has_moved_meanwhile_at_once() {
+    quiet(
+        "set vehicles.coalesce_ms = 0
+         set vehicles.flush_busy_ms = 50
+         set rate_limits.location_update = { burst = 0, per_ms = 1 }
+         a registers; a at 48 11
+         v connects; v views 47 10 49 12
+         v< connected, watching 1 of 1, peer a 48 11
+         busy 100; +1s
+         a at 48.1 11; a at 48.2 11; a at 48.3 11; a at 48.4 11; a at 48.5 11
+         v< peer a 48.1 11, peer a 48.2 11, peer a 48.3 11, peer a 48.4 11, peer a 48.5 11
+         +1ms; a at 48.6 11; +48ms; a at 48.7 11
+         v< nothing
+         +1ms
+         v< peer a 48.7 11 (-1ms)",
     );
 }
 
