@@ -1,9 +1,9 @@
-//! The real binary, with one worker on a processor of its own.
+//! The real binary with one worker, or another server, on a processor of its own.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -22,11 +22,22 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway that listens on a port of the kernel's choice, and serves.
     pub fn start(name: &str, number: usize, settings: &[&str]) -> Gateway {
+        Gateway::launch(name, number, Gateway::command(settings)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What starts the real binary.
+    pub fn command(settings: &[&str]) -> Command {
         let sets = settings.iter().copied().flat_map(|set| ["--set", set]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
         command.env_clear().args(["--listen", "127.0.0.1:0", "--workers", "1"]).args(sets);
+        command
+    }
+
+    /// Runs any server that says ` listening on ADDRESS` in its first line, or says why it does not.
+    pub fn launch(name: &str, number: usize, mut command: Command) -> Result<Gateway, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = machine::seated(Seat::Gateway(number), || command.spawn()).expect("the binary starts");
+        let child = machine::seated(Seat::Gateway(number), || command.spawn());
+        let mut child = child.map_err(|error| format!("{name} does not start: {error}"))?;
         let mut stderr = child.stderr.take().expect("piped");
         let log = thread::spawn(move || {
             let mut text = String::new();
@@ -36,12 +47,12 @@ impl Gateway {
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut gateway = Gateway { addr: ([127, 0, 0, 1], 0).into(), child, log: Some(log) };
         let mut line = String::new();
-        stdout.read_line(&mut line).expect("UTF-8");
+        stdout.read_line(&mut line).map_err(|error| format!("{name}: {error}"))?;
         let addr = line.rsplit_once(" listening on ").and_then(|(_, addr)| addr.trim().parse().ok());
-        gateway.addr = addr.unwrap_or_else(|| panic!("{name} does not start:\n{}", gateway.end()));
+        gateway.addr = addr.ok_or_else(|| format!("{name} does not start:\n{}", gateway.end()))?;
         // The pipe is still to be emptied.
         thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        gateway
+        Ok(gateway)
     }
 
     /// Everything that it counts, now.
@@ -61,12 +72,23 @@ impl Gateway {
 
     /// Its processor time so far.
     pub fn seconds(&self) -> f64 {
-        machine::process_seconds(self.child.id())
+        machine::process_seconds(self.id())
+    }
+
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).expect("it runs");
+    pub fn stop(self) {
+        let (status, log) = self.terminate();
+        assert!(status.success() && !log.contains(" ERROR "), "{status}\n{log}");
+    }
+
+    /// The same of a server that need not end well: how it ended, and what it has logged.
+    pub fn terminate(mut self) -> (ExitStatus, String) {
+        kill(Pid::from_raw(self.id() as i32), Signal::SIGTERM).expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().expect("a child of ours") {
@@ -76,7 +98,7 @@ impl Gateway {
             thread::sleep(std::time::Duration::from_millis(1));
         };
         let log = self.end();
-        assert!(status.success() && !log.contains(" ERROR "), "{status}\n{log}");
+        (status, log)
     }
 
     /// Ends it if it still runs. What it has logged.

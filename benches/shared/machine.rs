@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub fn process_seconds(pid: u32) -> f64 {
     seconds(Path::new(&format!("/proc/{pid}/stat")))
 }
 
-/// The same of whatever `stat` file of a process or thread.
+/// Processor time so far, of whatever `stat` file of a process or thread.
 pub fn seconds(stat: &Path) -> f64 {
     let text = fs::read_to_string(stat).unwrap_or_else(|error| panic!("{}: {error}", stat.display()));
     // The name stands in parentheses and may have spaces in it.
@@ -26,10 +27,13 @@ pub fn seconds(stat: &Path) -> f64 {
     ticks.iter().sum::<u64>() as f64 / TICKS_PER_SECOND
 }
 
-/// Processors that this process may use.
-fn cpus() -> Vec<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("its own affinity");
-    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect()
+/// Processors that this process may use; whoever asks while it has a seat is told what it was given at first.
+fn cpus() -> &'static [usize] {
+    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
+    CPUS.get_or_init(|| {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("its own affinity");
+        (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect()
+    })
 }
 
 /// Who runs where. A gateway that is busy for milliseconds would else delay whoever its messages wake.

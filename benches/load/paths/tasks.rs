@@ -1,0 +1,207 @@
+//! `path-tasks`: one monoio task per connection. It awaits a read into its own buffer, hands what came to the shard, and
+//! awaits the next.
+//!
+//! The pump is the runtime's main future. It runs after the tasks that were ready, so all that they have brought is one
+//! turn. Who sends does not wait: a send is a system call, and a blocked connection gets a task that waits for room.
+//!
+//! monoio lends nobody the descriptor of its streams, so sends go over a second one of the same socket.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, TcpStream as Socket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use monoio::io::AsyncReadRent;
+use monoio::net::{TcpStream, UnixStream};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use ringroad::limits;
+use ringroad::turn::{ConnId, Now};
+
+use super::door::Door;
+use super::shell::Shell;
+
+/// A connection's receive buffer: as much as one of the gateway's shared ones.
+const BUFFER_BYTES: usize = 512;
+
+/// Entries of the ring: as many reads go out with one system call.
+const ENTRIES: u32 = 4096;
+
+/// What the tasks of a thread share.
+struct Worker {
+    shell: RefCell<Shell>,
+    /// The time of this round, once somebody has asked for it.
+    now: Cell<Option<Now>>,
+    /// Something has come since the pump ran.
+    woken: Cell<bool>,
+    pump: RefCell<Option<Waker>>,
+    /// Wakes the pump after the runtime had its turn: a task of monoio 0.2.4 that wakes itself stops its thread's I/O.
+    again: EventFd,
+}
+
+/// Serves until `goodbye` is readable.
+pub fn run(door: Door, mut shell: Shell, goodbye: OwnedFd) -> io::Result<()> {
+    shell.shares_sockets = true;
+    let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let worker = Rc::new(Worker {
+        shell: RefCell::new(shell),
+        now: Cell::new(None),
+        woken: Cell::new(true),
+        pump: RefCell::new(None),
+        again,
+    });
+    let mut ring = io_uring_06::IoUring::builder();
+    ring.setup_single_issuer().setup_coop_taskrun();
+    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+        .uring_builder(ring)
+        .with_entries(ENTRIES)
+        .enable_timer()
+        .build()?;
+    runtime.block_on(async {
+        monoio::spawn(enter(worker.clone(), door, polled(goodbye)?));
+        monoio::spawn(wake_again(worker.clone(), polled(worker.again.as_fd().try_clone_to_owned()?)?));
+        worker.pump().await
+    })
+}
+
+/// monoio has no type for a descriptor that is only polled; to a poll all are alike.
+fn polled(fd: OwnedFd) -> io::Result<UnixStream> {
+    UnixStream::from_std(fd.into())
+}
+
+/// Lets connections in until `goodbye` is readable.
+async fn enter(worker: Rc<Worker>, door: Door, goodbye: UnixStream) -> io::Result<()> {
+    let waiting = polled(door.listener.as_fd().try_clone_to_owned()?)?;
+    let mut ends = pin!(goodbye.readable(false));
+    loop {
+        let mut enters = pin!(waiting.readable(false));
+        let over = poll_fn(|context| match ends.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => enters.as_mut().poll(context).map(|_| false),
+        });
+        if over.await {
+            break;
+        }
+        if let Err(error) = door.accept(|socket, peer| worker.open(socket, peer)) {
+            // No descriptor or no memory: it would only fail again at once.
+            eprintln!("path-tasks: new connections have to wait: {error}");
+            worker.shell.borrow_mut().counts.accept_errors += 1;
+            monoio::time::sleep(Duration::from_millis(limits::ACCEPT_RETRY_MS)).await;
+        }
+    }
+    let now = worker.now();
+    worker.shell.borrow_mut().stop(now);
+    worker.wake();
+    Ok(())
+}
+
+async fn wake_again(worker: Rc<Worker>, wakes: UnixStream) -> io::Result<()> {
+    loop {
+        wakes.readable(false).await?;
+        worker.again.read()?;
+        worker.wake();
+    }
+}
+
+/// A connection's task: until its end, or until the shard has given it up.
+async fn read(worker: Rc<Worker>, conn: ConnId, mut stream: TcpStream) {
+    let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+    loop {
+        let result;
+        (result, buffer) = stream.read(buffer).await;
+        if !worker.received(conn, result.map(|len| &mut buffer[..len])) {
+            return;
+        }
+    }
+}
+
+/// A blocked connection's other task.
+async fn wait_for_room(worker: Rc<Worker>, conn: ConnId, stream: TcpStream) {
+    // Broken is writable too: the next send tells.
+    let _ = stream.writable(false).await;
+    let now = worker.now();
+    worker.shell.borrow_mut().writable(now, conn);
+    worker.wake();
+}
+
+impl Worker {
+    fn wake(&self) {
+        if !self.woken.replace(true)
+            && let Some(waker) = self.pump.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn now(&self) -> Now {
+        let now = self.now.get().unwrap_or_else(|| self.shell.borrow().now());
+        self.now.set(Some(now));
+        now
+    }
+
+    fn open(self: &Rc<Worker>, socket: Socket, peer: IpAddr) -> io::Result<()> {
+        let stream = TcpStream::from_std(socket.try_clone()?)?;
+        let now = self.now();
+        let conn = self.shell.borrow_mut().opened(now, socket, peer);
+        monoio::spawn(read(self.clone(), conn, stream));
+        self.wake();
+        Ok(())
+    }
+
+    fn received(&self, conn: ConnId, result: io::Result<&mut [u8]>) -> bool {
+        let now = self.now();
+        let goes_on = self.shell.borrow_mut().received(now, conn, result);
+        self.wake();
+        goes_on
+    }
+
+    /// Carries out the shard's turns whenever something has come, or is due.
+    async fn pump(self: &Rc<Worker>) -> io::Result<()> {
+        loop {
+            self.wait().await;
+            self.woken.set(false);
+            let round_us = self.shell.borrow().micros();
+            let now = self.shell.borrow().now();
+            let more = self.shell.borrow_mut().turns(now, round_us)?;
+            let blocked = std::mem::take(&mut self.shell.borrow_mut().blocked);
+            for conn in blocked {
+                self.ask_for_room(conn)?;
+            }
+            self.now.set(None);
+            if self.shell.borrow().is_done() {
+                return Ok(());
+            }
+            if more {
+                self.again.write(1)?;
+            }
+        }
+    }
+
+    async fn wait(&self) {
+        let deadline = self.shell.borrow().next_deadline();
+        let wait_ms = deadline.map(|at| at.saturating_sub(self.shell.borrow().now().mono_ms));
+        let mut sleep = pin!(wait_ms.map(|wait_ms| monoio::time::sleep(Duration::from_millis(wait_ms))));
+        poll_fn(|context| {
+            if self.woken.get() {
+                return Poll::Ready(());
+            }
+            *self.pump.borrow_mut() = Some(context.waker().clone());
+            match sleep.as_mut().as_pin_mut() {
+                Some(sleep) => sleep.poll(context),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn ask_for_room(self: &Rc<Worker>, conn: ConnId) -> io::Result<()> {
+        if let Some(socket) = self.shell.borrow().table.stream_without(conn, 0) {
+            monoio::spawn(wait_for_room(self.clone(), conn, TcpStream::from_std(socket.try_clone()?)?));
+        }
+        Ok(())
+    }
+}
