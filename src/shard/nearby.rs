@@ -103,6 +103,7 @@ impl World {
             self.choose_view(now, id, out);
         }
         self.work = 0;
+        out.counters.state_conflated += std::mem::take(&mut self.vehicles.replaced);
         out.counters.settles_cut += u64::from(self.is_behind());
     }
 

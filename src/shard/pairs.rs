@@ -57,8 +57,10 @@ impl Vehicles {
         let vehicle = self.at_mut(index);
         let near = &mut vehicle.near[at as usize];
         vehicle.seeing -= u32::from(near.sees);
+        let before = *near;
         *near = Near { sees: false, told: false, named: false, ..*near };
         let Near { peer, back, seen, .. } = *near;
+        self.replaced += self.replaced_for(&before);
         self.at_mut(peer).near[back as usize].seen = false;
         let ends = !seen;
         if ends {
@@ -72,14 +74,19 @@ impl Vehicles {
         near.sees && near.heard != self.track(near.peer).moves
     }
 
+    /// How many states of its peer an end's connection was to be sent and will not: all that are due but the newest.
+    fn replaced_for(&self, near: &Near) -> u64 {
+        let due = if near.sees { self.track(near.peer).moves.wrapping_sub(near.heard) } else { 0 };
+        u64::from(due.saturating_sub(1))
+    }
+
     /// If the peer of an end is due, takes it as sent. Whether the connection is told of it for the first time.
     pub fn take_due(&self, near: &mut Near, counters: &mut Counters) -> Option<bool> {
         let moves = self.track(near.peer).moves;
         if !near.sees || near.heard == moves {
             return None;
         }
-        // All but the newest were replaced.
-        counters.state_conflated += u64::from(moves.wrapping_sub(near.heard).wrapping_sub(1));
+        counters.state_conflated += self.replaced_for(near);
         near.heard = moves;
         Some(!std::mem::replace(&mut near.told, true))
     }
@@ -110,7 +117,9 @@ impl Vehicles {
         let vehicle = self.at_mut(index);
         let removed = vehicle.near.swap_remove(at as usize);
         vehicle.seeing -= u32::from(removed.sees);
-        if let Some(&Near { peer, back, .. }) = vehicle.near.get(at as usize) {
+        let moved = vehicle.near.get(at as usize).copied();
+        self.replaced += self.replaced_for(&removed);
+        if let Some(Near { peer, back, .. }) = moved {
             self.at_mut(peer).near[back as usize].back = at;
         }
     }

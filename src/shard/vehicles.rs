@@ -241,6 +241,8 @@ pub struct Vehicles {
     /// Of each slot.
     tracks: Vec<Track>,
     free: Vec<u32>,
+    /// Positions that were replaced by newer ones and whose connection lost the vehicle before it was flushed.
+    pub replaced: u64,
     by_key: FxHashMap<u64, u32>,
     births: u32,
 }

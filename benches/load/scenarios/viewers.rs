@@ -13,9 +13,6 @@ const HZ: f64 = 1.0;
 /// An area that holds all of them.
 const EVERYTHING: &str = r#"{"south":29.5,"west":-98.5,"north":31.0,"east":-97.0}"#;
 
-/// Of a pace of 20 ms, updates of a vehicle that come once per second lose none.
-const SETTINGS: [&str; 0] = [];
-
 pub fn run(stage: &mut Stage) {
     let extent = stage.extent;
     let (vehicles, viewers) = extent.pick((60, 3), (VEHICLES, VIEWERS));
@@ -23,7 +20,7 @@ pub fn run(stage: &mut Stage) {
     stage.say(format!("viewers: {viewers} that see all of {} vehicles, {HZ} Hz", grouped(vehicles as f64)));
     let contenders: [&'static Contender; 4] = [&RINGROAD, &RINGROAD_V1, &PATH_EPOLL, &PATH_TASKS];
     let rows = stage.rounds(&contenders, |contender, _| {
-        let mut trial = Trial::place(contender, &SETTINGS, &city)?;
+        let mut trial = Trial::place(contender, &[], &city)?;
         let (rate, seconds) = (vehicles as f64 * HZ, extent.pick(0.3, 4.0));
         let without = trial.drive(rate, seconds);
         let server = trial.server.addr;
