@@ -183,9 +183,10 @@ impl<C: Core> Pump<C> {
                 self.wake.wake();
             }
         }
-        self.dry_at_us = if spent { 0 } else { self.clock.micros() };
         self.show_counts();
-        self.load.over(self.clock.micros());
+        let over_us = self.clock.micros();
+        self.dry_at_us = if spent { 0 } else { over_us };
+        self.load.over(over_us);
         Ok(match spent {
             _ if self.is_done() => Pumped::Done,
             true => Pumped::Spent,

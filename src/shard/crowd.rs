@@ -7,13 +7,14 @@
 //!
 //! So a move in a crowd costs what its pairs cost, which are as many as all vehicles may have neighbours.
 
-use crate::geo::{Bounds, distance};
+use std::iter::once;
+
+use crate::geo::{Ruler, distance};
 use crate::turn::Now;
 
 use super::Timer;
 use super::fanout::Fanout;
 use super::ids::Ids;
-use super::nearby::mark;
 use super::vehicles::Slot;
 use super::world::World;
 
@@ -64,20 +65,17 @@ impl World {
         vehicle.strayed = false;
         let Some(position) = vehicle.position else { return };
         let owned = vehicle.driving().is_some();
-        let (vehicles, marks, stamp) = (&self.vehicles, &self.scratch.marks, self.scratch.stamp);
+        let (vehicles, scratch, place) = (&self.vehicles, &self.scratch, position.place);
         let mut within = paired;
-        let (place, radius_m) = (position.place, self.hysteresis.enter_m);
-        let examined = self.index.inside(&Bounds::around(place, radius_m), |peer, other| {
+        let examined = self.index.around(&Ruler::at(place, self.hysteresis.enter_m), |peer, other| {
             // How far those are with whom there is a pair is known; the vehicle itself is marked too.
-            if marks.get(peer as usize) == Some(&stamp) {
+            if scratch.is_marked(peer) {
                 return;
             }
-            let metres = distance::metres(place, other);
-            if metres <= radius_m {
-                within += 1;
-                if owned || vehicles.at(peer).is_open() {
-                    around.push(Candidate { peer, metres, back: None, wanted: owned });
-                }
+            within += 1;
+            if owned || vehicles.at(peer).is_open() {
+                let metres = distance::metres(place, other);
+                around.push(Candidate { peer, metres, back: None, wanted: owned });
             }
         });
         self.work += examined;
@@ -277,20 +275,18 @@ impl World {
         let vehicle = self.vehicles.at(index);
         let Some(position) = vehicle.position else { return };
         self.uncrowd(index);
-        let stamp = self.scratch.next_stamp();
-        mark(&mut self.scratch.marks, index, stamp);
         let mut around = std::mem::take(&mut self.scratch.around);
-        for near in &self.vehicles.at(index).near {
-            mark(&mut self.scratch.marks, near.peer, stamp);
+        let near = &self.vehicles.at(index).near;
+        self.scratch.mark_all(once(index).chain(near.iter().map(|near| near.peer)));
+        for near in near {
             let metres = self.metres_between(index, near.peer);
             around.push(Candidate { peer: near.peer, metres, back: Some(near.back), wanted: true });
         }
         // There are pairs only with those who see it: not with other shards' vehicles, nor in a crowd with all of this
         // shard's.
-        let (vehicles, marks) = (&self.vehicles, &self.scratch.marks);
+        let (vehicles, scratch) = (&self.vehicles, &self.scratch);
         self.index.within(position.place, self.hysteresis.enter_m, |peer, metres| {
-            let is_known = marks.get(peer as usize) == Some(&stamp);
-            if !is_known && !vehicles.at(peer).is_open() {
+            if !scratch.is_marked(peer) && !vehicles.at(peer).is_open() {
                 around.push(Candidate { peer, metres, back: None, wanted: true });
             }
         });

@@ -427,11 +427,3 @@ impl World {
         out.timers.set_about(now.mono_ms + left_ms, slack_ms, Timer::Interval(id));
     }
 }
-
-pub(super) fn mark(marks: &mut Vec<u32>, index: u32, stamp: u32) {
-    let index = index as usize;
-    if marks.len() <= index {
-        marks.resize(index + 1, stamp.wrapping_sub(1));
-    }
-    marks[index] = stamp;
-}

@@ -82,12 +82,11 @@ impl Vehicles {
 
     /// If the peer of an end is due, takes it as sent. Whether the connection is told of it for the first time.
     pub fn take_due(&self, near: &mut Near, counters: &mut Counters) -> Option<bool> {
-        let moves = self.track(near.peer).moves;
-        if !near.sees || near.heard == moves {
+        if !self.is_due(near) {
             return None;
         }
         counters.state_conflated += self.replaced_for(near);
-        near.heard = moves;
+        near.heard = self.track(near.peer).moves;
         Some(!std::mem::replace(&mut near.told, true))
     }
 

@@ -76,7 +76,7 @@ pub struct Scratch {
 impl Scratch {
     /// Marks these vehicles and no others.
     pub fn mark_all(&mut self, vehicles: impl Iterator<Item = u32>) {
-        self.stamp = self.stamp.wrapping_add(1);
+        self.next_stamp();
         for vehicle in vehicles {
             let vehicle = vehicle as usize;
             if self.marks.len() <= vehicle {
@@ -90,9 +90,7 @@ impl Scratch {
     pub fn is_marked(&self, vehicle: u32) -> bool {
         self.marks.get(vehicle as usize) == Some(&self.stamp)
     }
-}
 
-impl Scratch {
     /// A stamp that no mark has yet.
     pub fn next_stamp(&mut self) -> u32 {
         self.stamp = self.stamp.wrapping_add(1);
