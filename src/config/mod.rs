@@ -238,7 +238,7 @@ impl Default for Vehicles {
             nearby_exit_factor: 1.1,
             coalesce_ms: 150,
             flush_ms: 0,
-            flush_busy_ms: 50,
+            flush_busy_ms: 60,
             heartbeat_timeout_ms: 60_000,
             ping_ms: 25_000,
             nearby_list_ms: 1_000,

@@ -25,7 +25,7 @@ mod samples;
 pub use areas::AreaIndex;
 pub use bounds::Bounds;
 pub use index::CellIndex;
-pub use proximity::{Change, Hysteresis};
+pub use proximity::Hysteresis;
 pub use ruler::Ruler;
 pub use squares::{Square, Squares};
 pub use turns::Place;

@@ -1,9 +1,6 @@
 //! The connections of one shard.
 
-use std::num::NonZeroU16;
-
-use crate::limits;
-use crate::turn::{ConnId, Now};
+use crate::turn::ConnId;
 use crate::wire::message::Decoder;
 
 use super::outbox::{Outbox, Stretch};
@@ -74,8 +71,6 @@ pub struct Conn {
     pub world: WorldId,
     /// How much later than it was the last flush would have been, had each waited for the pace of a busy worker.
     pub ahead_ms: u16,
-    /// So long after the last flush at most can the next one wait without a neighbour's position being replaced by a newer one.
-    pub wait_ms: Option<NonZeroU16>,
     pub dialect: Option<Dialect>,
     /// The first bytes are out, so broadcasts may precede the outbox.
     pub greeted: bool,
@@ -110,14 +105,6 @@ pub struct Passing {
 const _: () = assert!(size_of::<Option<Conn>>() <= 120);
 
 impl Conn {
-    /// A vehicle that reports so often has moved, the first one since the last flush: its next report comes after this one
-    /// by as much, and before that the connection should have been flushed.
-    pub fn wait_until(&mut self, now: Now, interval_ms: u16) {
-        let until_ms = now.mono_ms + u64::from(interval_ms) * limits::FLUSH_WITHIN_PERCENT / 100;
-        let wait_ms = u16::try_from(until_ms.saturating_sub(self.flushed_ms)).ok();
-        self.wait_ms = wait_ms.map(|wait_ms| NonZeroU16::new(wait_ms).unwrap_or(NonZeroU16::MIN));
-    }
-
     /// Bytes of events that wait for the reader.
     pub fn waiting_bytes(&self) -> usize {
         self.outbox.len() - self.outbox.positions().len as usize

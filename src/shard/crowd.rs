@@ -94,7 +94,7 @@ impl World {
                 self.vehicles.see(peer, back);
                 self.regain_neighbour(peer, back);
                 self.tell_enter(now, peer, index, metres, out, ids);
-                self.mark_due(now, peer, back, out);
+                self.mark_due(peer, back, out);
             }
         }
         // After the offers: a choice may end pairs, but not those with candidates that have taken the vehicle in.
@@ -119,7 +119,7 @@ impl World {
         self.tell_enter(now, index, candidate.peer, candidate.metres, out, ids);
         if is_slim || !moved {
             // That one has moved at some time, and this one was not sent it.
-            self.mark_due(now, index, at, out);
+            self.mark_due(index, at, out);
         }
     }
 

@@ -15,7 +15,7 @@ use super::close::{CloseReason, SlowIn};
 use super::conns::{Conn, Conns, Phase};
 use super::outbox::{Stretch, Waiting};
 use super::timers::Timers;
-use super::watch::Left;
+use super::watch::{Flush, Left};
 use super::world::{World, Worlds};
 
 /// Connections and what is on its way to them.
@@ -335,7 +335,6 @@ impl Fanout {
         // A connection to which little is sent need not wait even while the worker is busy: it has a few flushes to spare.
         let to_spare_ms = limits::FLUSHES_TO_SPARE * self.ease_ms;
         let eased_ms = (to_spare_ms.min(conn.ahead_ms.into()) + self.ease_ms).saturating_sub(to_spare_ms);
-        let eased_ms = conn.wait_ms.map_or(eased_ms, |wait_ms| eased_ms.min(wait_ms.get().into()));
         let paced_ms = self.config.vehicles.flush_ms.max(conn.pace_ms.into());
         let flush_at_ms = conn.flushed_ms + paced_ms.max(eased_ms);
         let state = open && conn.state_due && (conn.flushing || now.mono_ms >= flush_at_ms);
@@ -395,12 +394,14 @@ impl Fanout {
                 conn.cursor = world.log.head();
             }
             if state {
+                // A pace that was asked for is there to have fewer positions.
+                let flush = Flush { now, passed: paced_ms == 0 };
                 let left = match (conn.watcher, conn.dialect, conn.vehicle) {
                     (Some(watcher), Some(dialect), own) => {
-                        world.flush(now, watcher, (own, dialect), &mut self.arena, &mut self.counters)
+                        world.flush(flush, watcher, (own, dialect), &mut self.arena, &mut self.counters)
                     }
                     (_, _, Some(slot)) => {
-                        world.take_positions(now, slot, &mut self.arena, &mut self.counters);
+                        world.take_positions(flush, slot, &mut self.arena, &mut self.counters);
                         Left::Nothing
                     }
                     _ => Left::Nothing,
@@ -411,7 +412,6 @@ impl Fanout {
                     let ahead_ms = (u64::from(conn.ahead_ms) + self.ease_ms).saturating_sub(since_ms);
                     conn.ahead_ms = u16::try_from(ahead_ms).unwrap_or(u16::MAX);
                     conn.flushed_ms = now.mono_ms;
-                    conn.wait_ms = None;
                 }
                 if left != Left::Nothing {
                     self.again.push(id);

@@ -31,6 +31,7 @@ mod session;
 mod significant;
 mod table;
 mod timers;
+mod past;
 mod vehicles;
 mod watch;
 mod world;

@@ -5,11 +5,11 @@
 //! vehicles sees the other, and each shard tells its own vehicles only. What is different where there are too many to
 //! see them all is in `crowd`.
 
-use crate::geo::{Change, distance};
+use crate::geo::{Ruler, distance};
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, Now};
-use crate::wire::event::{Event, Motion, Neighbour, Status};
+use crate::wire::event::{Event, Identity, Motion, Neighbour, Status};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::state::Sample;
 
@@ -17,9 +17,11 @@ use super::Timer;
 use super::crowd::Candidate;
 use super::fanout::Fanout;
 use super::ids::Ids;
+use super::log::ByteLog;
 use super::pairs::Near;
+use super::past::Passed;
 use super::vehicles::{Position, Slot};
-use super::watch;
+use super::watch::{self, Flush};
 use super::world::World;
 use crate::config::PresenceScope;
 use crate::geo::Place;
@@ -40,19 +42,22 @@ impl World {
     pub fn place(&mut self, index: u32, sample: Sample, now: Now) {
         let state = sample.state();
         let place = Place::from_e7(state.lat_e7, state.lon_e7);
+        let moves = self.vehicles.track(index).moves;
         let vehicle = self.vehicles.at_mut(index);
-        let since_ms = vehicle.position.map_or(u64::MAX, |position| now.mono_ms.saturating_sub(position.updated_ms));
-        let interval_ms = u16::try_from(since_ms).unwrap_or(u16::MAX);
         match vehicle.position {
             None => self.index.insert(index, place),
-            Some(Position { place: from, .. }) => self.index.relocate(index, from, place),
+            Some(Position { place: from, sample, updated_ms, .. }) => {
+                self.index.relocate(index, from, place);
+                let number = moves.wrapping_add(vehicle.unsettled + u32::from(vehicle.moved));
+                let (rendered, before) = (vehicle.rendered, vehicle.passed);
+                vehicle.passed = self.past.push(Passed { sample, updated_ms, number, rendered, before });
+                vehicle.unsettled += u32::from(vehicle.moved);
+            }
         }
         vehicle.position = Some(Position { place, sample, updated_ms: now.mono_ms, updated_unix_ms: now.unix_ms });
         vehicle.unconfirmed_ms = None;
         vehicle.rendered.1 = 0;
-        let track = self.vehicles.track_mut(index);
-        track.place = place;
-        track.interval_ms = interval_ms;
+        self.vehicles.track_mut(index).place = place;
         self.mark_moved(index);
     }
 
@@ -115,12 +120,13 @@ impl World {
     /// `looks`: not only at those with whom it has pairs, but for others too.
     fn settle_one(&mut self, now: Now, index: u32, (moved, looks): (bool, bool), out: &mut Fanout, ids: &mut Ids) {
         let tell = moved && self.is_significant(now, index, out);
-        let vehicle = self.vehicles.at(index);
+        let vehicle = self.vehicles.at_mut(index);
         let Some(Position { place, .. }) = vehicle.position else { return };
         let owned = vehicle.driving().is_some();
+        let moves = if tell { 1 + std::mem::take(&mut vehicle.unsettled) } else { 0 };
         let track = self.vehicles.track_mut(index);
-        let (moves_before, interval_ms) = (track.moves, track.interval_ms);
-        track.moves = track.moves.wrapping_add(u32::from(tell));
+        let moves_before = track.moves;
+        track.moves = moves_before.wrapping_add(moves);
 
         let mut around = std::mem::take(&mut self.scratch.around);
         let mut apart = std::mem::take(&mut self.scratch.apart);
@@ -132,21 +138,22 @@ impl World {
         self.work += near.len();
         // Most pairs stay what they are, and of most vehicles that see this one the connection waits to be flushed anyway:
         // this loop only reads, and what has to be done is done behind it.
+        let ruler = Ruler::at(place, self.hysteresis.exit_m);
         let mut within = 0;
         for (at, near) in (0..).zip(near) {
             marks[near.peer as usize] = stamp;
             let peer = self.vehicles.track(near.peer);
-            let metres = distance::metres(place, peer.place);
-            if metres <= self.hysteresis.enter_m {
+            if ruler.is_within(peer.place, self.hysteresis.enter_m) {
                 within += 1;
                 if near.seen && tell && !peer.woken {
                     apart.push(Apart::Wake(near.peer));
                 }
                 let wanted = owned && !near.sees;
                 if looks && (wanted || (!near.seen && self.vehicles.at(near.peer).is_open())) {
+                    let metres = distance::metres(place, peer.place);
                     around.push(Candidate { peer: near.peer, metres, back: Some(near.back), wanted });
                 }
-            } else if self.hysteresis.next(true, metres) == Some(Change::Exit) {
+            } else if !ruler.reaches(peer.place) {
                 apart.push(Apart::Exit(at));
             } else if near.seen && tell {
                 apart.push(Apart::Skip(near.peer, near.back));
@@ -155,12 +162,12 @@ impl World {
         // From the end: where a pair ends, the last one takes its place.
         for what in apart.drain(..).rev() {
             match what {
-                Apart::Wake(peer) => self.wake(now, peer, interval_ms, out),
+                Apart::Wake(peer) => self.wake(peer, out),
                 Apart::Skip(peer, back) => {
                     // Not told: unless an earlier move is still due, and then the newest state is.
                     let theirs = &mut self.vehicles.at_mut(peer).near[back as usize];
                     if theirs.heard == moves_before {
-                        theirs.heard = moves_before.wrapping_add(1);
+                        theirs.heard = moves_before.wrapping_add(moves);
                     }
                 }
                 Apart::Exit(at) => {
@@ -192,15 +199,13 @@ impl World {
     }
 
     /// Marks that the connection of `index`, which is ours, is to hear of the neighbour at `at` in its list.
-    pub(super) fn mark_due(&mut self, now: Now, index: u32, at: u32, out: &mut Fanout) {
+    pub(super) fn mark_due(&mut self, index: u32, at: u32, out: &mut Fanout) {
         self.vehicles.mishear(index, at);
-        let peer = self.vehicles.at(index).near[at as usize].peer;
-        self.wake(now, index, self.vehicles.track(peer).interval_ms, out);
+        self.wake(index, out);
     }
 
-    /// Neighbours of `index` have moved, first one that reports so often: its connection is to be flushed, unless it has
-    /// asked for something else.
-    fn wake(&mut self, now: Now, index: u32, interval_ms: u16, out: &mut Fanout) {
+    /// Neighbours of `index` have moved: its connection is to be flushed, unless it has asked for something else.
+    fn wake(&mut self, index: u32, out: &mut Fanout) {
         let Some(driving) = self.vehicles.at(index).driving() else { return };
         if driving.watcher.is_some_and(|watcher| self.watchers.at(watcher).is_asking()) {
             return;
@@ -209,42 +214,35 @@ impl World {
         self.vehicles.track_mut(index).woken = true;
         if let Some(conn) = out.conns.find(id) {
             conn.state_due = true;
-            conn.wait_until(now, interval_ms);
             Fanout::enqueue(&mut out.queue, id, conn);
         }
     }
 
-    /// Appends the newest position of every neighbour that has moved since the last flush.
-    pub fn take_positions(&mut self, now: Now, slot: Slot, out: &mut Vec<u8>, counters: &mut Counters) {
+    /// Appends the positions of every neighbour that has moved since the last flush.
+    pub fn take_positions(&mut self, flush: Flush, slot: Slot, out: &mut Vec<u8>, counters: &mut Counters) {
         let Some(vehicle) = self.vehicles.find(slot) else { return };
         let mut neighbours = std::mem::take(&mut vehicle.near);
         self.vehicles.track_mut(slot.index).woken = false;
         for near in &mut neighbours {
-            let Some(is_first) = self.vehicles.take_due(near, counters) else { continue };
+            let Some(due) = self.vehicles.take_due(flush.now, near, flush.past(&self.past), counters) else { continue };
+            for link in due.passed.iter() {
+                let Some(passed) = self.past.get_mut(link) else { continue };
+                let identity = &self.vehicles.at(near.peer).identity;
+                passed.rendered = write_rendered(identity, &passed.sample, passed.rendered, &mut self.rendered, out);
+                watch::count(flush.now, passed.updated_ms, due.is_first, counters);
+            }
             if self.write_position(near.peer, out) {
-                watch::count(now, self.vehicles.at(near.peer), is_first, counters);
+                watch::count_newest(flush.now, self.vehicles.at(near.peer), due.is_first, counters);
             }
         }
         self.vehicles.at_mut(slot.index).near = neighbours;
     }
 
-    /// Appends a vehicle's `peer_location` frame, rendered at most once per update. False if it has no position.
+    /// Appends the `peer_location` frame of a vehicle's newest position. False if it has none.
     pub fn write_position(&mut self, index: u32, out: &mut Vec<u8>) -> bool {
         let vehicle = self.vehicles.at_mut(index);
-        let (at, len) = vehicle.rendered;
-        if len > 0
-            && let Some(frame) = self.rendered.piece(at, len as usize)
-        {
-            out.extend_from_slice(frame);
-            return true;
-        }
         let Some(Position { sample, .. }) = &vehicle.position else { return false };
-        let start = out.len();
-        let event = Event::PeerLocation { vehicle_id: &vehicle.identity.vehicle_id, motion: &Motion::of(sample) };
-        frame::encode_with(out, Opcode::Text, |text| event.write(text));
-        let at = self.rendered.head();
-        self.rendered.writer().extend_from_slice(&out[start..]);
-        vehicle.rendered = (at, (out.len() - start) as u32);
+        vehicle.rendered = write_rendered(&vehicle.identity, sample, vehicle.rendered, &mut self.rendered, out);
         true
     }
 
@@ -426,4 +424,26 @@ impl World {
         let slack_ms = interval_ms / limits::REST_SLACK_PART;
         out.timers.set_about(now.mono_ms + left_ms, slack_ms, Timer::Interval(id));
     }
+}
+
+/// Appends a position's `peer_location` frame, rendered at most once: where it is in the render log.
+fn write_rendered(
+    identity: &Identity,
+    sample: &Sample,
+    (at, len): (u64, u32),
+    log: &mut ByteLog,
+    out: &mut Vec<u8>,
+) -> (u64, u32) {
+    if len > 0
+        && let Some(frame) = log.piece(at, len as usize)
+    {
+        out.extend_from_slice(frame);
+        return (at, len);
+    }
+    let start = out.len();
+    let event = Event::PeerLocation { vehicle_id: &identity.vehicle_id, motion: &Motion::of(sample) };
+    frame::encode_with(out, Opcode::Text, |text| event.write(text));
+    let at = log.head();
+    log.writer().extend_from_slice(&out[start..]);
+    (at, (out.len() - start) as u32)
 }

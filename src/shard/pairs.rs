@@ -8,8 +8,11 @@
 //! which move its connection has heard of the peer, so whoever is flushed finds out who has moved since by comparing two
 //! numbers.
 
+use super::past::{Passage, Past};
 use super::vehicles::Vehicles;
+use crate::limits;
 use crate::metrics::Counters;
+use crate::turn::Now;
 
 /// One end of a pair, in the list of one of its vehicles.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,15 @@ pub struct Near {
     pub told: bool,
     /// The connection surely knows who the peer is.
     pub named: bool,
+}
+
+/// What a connection is to be sent of a neighbour, beside its newest state.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// The connection is told of it for the first time.
+    pub is_first: bool,
+    /// What it was not sent before that one.
+    pub passed: Passage,
 }
 
 impl Vehicles {
@@ -80,14 +92,23 @@ impl Vehicles {
         u64::from(due.saturating_sub(1))
     }
 
-    /// If the peer of an end is due, takes it as sent. Whether the connection is told of it for the first time.
-    pub fn take_due(&self, near: &mut Near, counters: &mut Counters) -> Option<bool> {
+    /// If the peer of an end is due, takes it as sent. `past`: what was replaced meanwhile comes too, if that is little.
+    pub fn take_due(&self, now: Now, near: &mut Near, past: Option<&Past>, counters: &mut Counters) -> Option<Due> {
         if !self.is_due(near) {
             return None;
         }
-        counters.state_conflated += self.replaced_for(near);
-        near.heard = self.track(near.peer).moves;
-        Some(!std::mem::replace(&mut near.told, true))
+        let (replaced, moves) = (self.replaced_for(near), self.track(near.peer).moves);
+        let is_first = !std::mem::replace(&mut near.told, true);
+        near.heard = moves;
+        let passed = match past {
+            Some(past) if (1..=u64::from(limits::PAST_MOVES_MAX)).contains(&replaced) && !is_first => {
+                let since_ms = now.mono_ms.saturating_sub(limits::PAST_MS_MAX);
+                past.before(self.at(near.peer).passed, moves, replaced as u32, since_ms)
+            }
+            _ => Passage::default(),
+        };
+        counters.state_conflated += replaced - passed.len() as u64;
+        Some(Due { is_first, passed })
     }
 
     /// The connection of `index` need not be sent the state that the vehicle at position `at` of its list has now.

@@ -14,6 +14,7 @@ use crate::wire::json::EventKind;
 use crate::wire::state::{self, Sample};
 
 use super::pairs::Near;
+use super::past::Link;
 use super::rate::Level;
 use super::significant::Shown;
 use super::table::Table;
@@ -189,8 +190,12 @@ pub struct Vehicle {
     pub shown: Option<Box<Shown>>,
     /// Its position event in the render log: where, and how long. Length 0: not rendered.
     pub rendered: (u64, u32),
+    /// The position before.
+    pub passed: Link,
     /// Has moved and is to be settled.
     pub moved: bool,
+    /// How many positions since it was settled the newest one has replaced.
+    pub unsettled: u32,
     /// The squares that this host listens to because of it. None of another host's vehicle.
     pub squares: Squares,
     /// When its newest state was published, by the clock of the other host that it is connected to; 0: none was heard.
@@ -228,8 +233,6 @@ pub struct Track {
     pub place: Place,
     /// Counts the moves that those who see it are to hear of.
     pub moves: u32,
-    /// Time between its last two positions.
-    pub interval_ms: u16,
     /// Its connection knows that neighbours have moved, and will be flushed.
     pub woken: bool,
 }
@@ -319,7 +322,9 @@ impl Vehicles {
             seen: Vec::new(),
             shown: None,
             rendered: (0, 0),
+            passed: Link::default(),
             moved: false,
+            unsettled: 0,
             squares: Squares::NONE,
             heard_at: 0,
             unconfirmed_ms: None,

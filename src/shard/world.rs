@@ -14,6 +14,7 @@ use crate::wire::state::RECORD_BYTES;
 use super::crowd::{Candidate, Ranked};
 use super::log::ByteLog;
 use super::nearby::Apart;
+use super::past::Past;
 use super::relay::Pending;
 use super::vehicles::{Departed, Vehicles};
 use super::watch::Watchers;
@@ -37,6 +38,8 @@ pub struct World {
     pub announced: u64,
     /// Position events, rendered once per update whoever is to get them.
     pub rendered: ByteLog,
+    /// What newer positions have replaced.
+    pub past: Past,
     /// Vehicles that moved, the first one first.
     pub moved: VecDeque<u32>,
     /// Vehicles that are to choose anew whom they see, likewise.
@@ -142,6 +145,7 @@ impl World {
             log: ByteLog::new(config.limits.broadcast_log_bytes as usize),
             announced: 0,
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
+            past: Past::default(),
             moved: VecDeque::new(),
             choosing: VecDeque::new(),
             views: VecDeque::new(),

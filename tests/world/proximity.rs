@@ -332,25 +332,58 @@ fn the_busier_a_worker_is_the_longer_positions_wait_for_each_other() {
     );
 }
 
-#[test]
-fn positions_wait_no_longer_than_the_next_one_of_their_vehicle_takes() {
-    check(
+/// A busy worker, and two vehicles of which `a` connects so and has used up what a connection has to spare.
+fn busy(a_connects: &str, script: &str) {
+    check(&format!(
         "set presence.scope = 'none'
-         set vehicles = { nearby_list_ms = 0, coalesce_ms = 0, flush_ms = 0, flush_busy_ms = 50 }
-         set rate_limits.location_update = { burst = 0, per_ms = 1 }
-         a registers; b registers; a at 48 11; b at 48 11
+         set vehicles = {{ nearby_list_ms = 0, coalesce_ms = 0, flush_ms = 0, flush_busy_ms = 50 }}
+         set rate_limits.location_update = {{ burst = 0, per_ms = 1 }}
+         a {a_connects}; a registers; b registers; a at 48 11; b at 48 11
          +1s
-         busy 100
-         b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms
-         b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms; b at 48 11; +20ms
+         busy 100; +1s
+         b at 48 11; b at 48 11; b at 48 11; b at 48 11; b at 48 11
          forget
-         b at 48.0001 11; +9ms
+         {script}"
+    ));
+}
+
+#[test]
+fn what_was_replaced_while_a_busy_worker_let_it_wait_comes_with_the_newest() {
+    for (a_connects, what) in [("connects", "peer"), ("connects slim", "state")] {
+        busy(
+            a_connects,
+            &format!(
+                "b at 48.0001 11; +10ms; b at 48.0002 11; +10ms; b at 48.0003 11; +10ms; b at 48.0004 11
+                 a< nothing
+                 +20ms
+                 a< {what} b 48.0001 11 (-50ms), {what} b 48.0002 11 (-40ms), \
+                    {what} b 48.0003 11 (-30ms), {what} b 48.0004 11 (-20ms)
+                 count ringroad_state_conflated_total = 0"
+            ),
+        );
+    }
+}
+
+#[test]
+fn who_is_behind_by_many_moves_is_sent_the_newest_alone() {
+    busy(
+        "connects",
+        "b at 48.0001 11; +10ms; b at 48.0002 11; +10ms; b at 48.0003 11; +10ms; b at 48.0004 11; +10ms; b at 48.0005 11
          a< nothing
-         +1ms
-         a< peer b 48.0001 11 (-10ms)
          +10ms
-         b at 48.0002 11; +10ms
-         a< peer b 48.0002 11 (-10ms)",
+         a< peer b 48.0005 11 (-10ms)
+         count ringroad_state_conflated_total = 4",
+    );
+}
+
+#[test]
+fn of_what_was_replaced_nobody_is_sent_what_is_old() {
+    busy(
+        "connects",
+        "a stalls 0
+         b at 48.0001 11; +60ms; b at 48.0002 11; +151ms; b at 48.0003 11; +100ms; b at 48.0004 11
+         a resumes
+         a< peer b 48.0001 11 (-311ms), peer b 48.0003 11 (-100ms), peer b 48.0004 11",
     );
 }
 

@@ -13,6 +13,7 @@ use crate::wire::slim::{self, StateFrames};
 use crate::wire::state::RECORD_BYTES;
 
 use super::super::conns::Dialect;
+use super::super::past::Past;
 use super::super::vehicles::{Slot, Vehicle};
 use super::super::world::World;
 use super::Watcher;
@@ -28,16 +29,32 @@ pub enum Left {
     Newer,
 }
 
+/// How a connection is flushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Flush {
+    pub now: Now,
+    /// What newer positions of neighbours have replaced while it waited comes too, if that is little.
+    pub passed: bool,
+}
+
+impl Flush {
+    /// The past, if it is to come.
+    pub fn past(self, past: &Past) -> Option<&Past> {
+        self.passed.then_some(past)
+    }
+}
+
 impl World {
     /// Appends what is due to a watcher.
     pub fn flush(
         &mut self,
-        now: Now,
+        flush: Flush,
         index: u32,
         (own, dialect): (Option<Slot>, Dialect),
         out: &mut Vec<u8>,
         counters: &mut Counters,
     ) -> Left {
+        let now = flush.now;
         let full = out.len() + limits::FLUSH_BYTES_MAX;
         self.scratch.records.clear();
         let asking = {
@@ -54,11 +71,11 @@ impl World {
                     walked = !more;
                 }
                 (false, Some(own)) if dialect == Dialect::Slim => {
-                    more = self.flush_neighbours(now, index, own, full, out, counters);
+                    more = self.flush_neighbours(flush, index, own, full, out, counters);
                     walked = !more;
                 }
                 (false, Some(own)) => {
-                    self.take_positions(now, own, out, counters);
+                    self.take_positions(flush, own, out, counters);
                     walked = true;
                 }
                 (false, None) => walked = true,
@@ -143,7 +160,7 @@ impl World {
                     self.write_position(vehicle, out);
                 }
             }
-            count(now, self.vehicles.at(vehicle), is_first, counters);
+            count_newest(now, self.vehicles.at(vehicle), is_first, counters);
             if is_full(out, &self.scratch.records, full) {
                 self.watchers.at_mut(index).walk_at = at;
                 return true;
@@ -155,13 +172,14 @@ impl World {
     /// Takes the neighbours of its own vehicle that are due. True: there are more.
     fn flush_neighbours(
         &mut self,
-        now: Now,
+        flush: Flush,
         index: u32,
         own: Slot,
         full: usize,
         out: &mut Vec<u8>,
         counters: &mut Counters,
     ) -> bool {
+        let now = flush.now;
         let Some(vehicle) = self.vehicles.find(own) else { return false };
         let mut neighbours = std::mem::take(&mut vehicle.near);
         self.vehicles.track_mut(own.index).woken = false;
@@ -169,10 +187,14 @@ impl World {
         while !is_full(out, &self.scratch.records, full)
             && let Some(near) = all.next()
         {
-            let Some(is_first) = self.vehicles.take_due(near, counters) else { continue };
+            let Some(due) = self.vehicles.take_due(flush.now, near, flush.past(&self.past), counters) else { continue };
+            for passed in due.passed.iter().filter_map(|link| self.past.get(link)) {
+                self.scratch.records.push(slim::record_at(&passed.sample, now.unix_ms));
+                count(now, passed.updated_ms, due.is_first, counters);
+            }
             let named = std::mem::replace(&mut near.named, true);
             self.take_record(now, index, (near.peer, named), out, counters);
-            count(now, self.vehicles.at(near.peer), is_first, counters);
+            count_newest(now, self.vehicles.at(near.peer), due.is_first, counters);
         }
         let more = all.any(|near| self.vehicles.is_due(near));
         self.vehicles.at_mut(own.index).near = neighbours;
@@ -213,9 +235,14 @@ fn is_full(out: &[u8], records: &[[u8; 32]], full: usize) -> bool {
 }
 
 /// Counts a position that is sent. How old one is that was there before the connection looked says nothing about the way.
-pub fn count(now: Now, vehicle: &Vehicle, is_first: bool, counters: &mut Counters) {
+pub fn count(now: Now, updated_ms: u64, is_first: bool, counters: &mut Counters) {
     counters.peer_locations += 1;
-    if let Some(position) = vehicle.position.filter(|_| !is_first) {
-        counters.delivery_latency_ms.observe(now.mono_ms.saturating_sub(position.updated_ms));
+    if !is_first {
+        counters.delivery_latency_ms.observe(now.mono_ms.saturating_sub(updated_ms));
     }
+}
+
+/// The same of a vehicle's newest.
+pub fn count_newest(now: Now, vehicle: &Vehicle, is_first: bool, counters: &mut Counters) {
+    count(now, vehicle.position.map_or(now.mono_ms, |position| position.updated_ms), is_first, counters);
 }

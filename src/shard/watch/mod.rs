@@ -12,7 +12,7 @@ mod commands;
 mod flush;
 mod sights;
 
-pub use flush::{Left, count};
+pub use flush::{Flush, Left, count, count_newest};
 
 use std::sync::Arc;
 
