@@ -132,9 +132,9 @@ pub const ROUND_TURNS_MAX: usize = 64;
 pub const ROUND_MS_MAX: u64 = 10;
 
 /// A worker that is busy for less than the first share of its time sends every position at once; beyond the second one, at
-/// the pace of `vehicles.flush_busy_ms`. A send of one position costs about as much as one of thirty, so up to a quarter of
+/// the pace of `vehicles.flush_busy_ms`. A send of one position costs about as much as one of thirty, so up to four tenths of
 /// a core the lowest latency is to be had for what nobody else needs.
-pub const FLUSH_LOAD_PERCENT: (u8, u8) = (25, 50);
+pub const FLUSH_LOAD_PERCENT: (u8, u8) = (40, 60);
 const _: () = assert!(FLUSH_LOAD_PERCENT.0 < FLUSH_LOAD_PERCENT.1 && FLUSH_LOAD_PERCENT.1 <= 100);
 
 /// Flushes that a connection may be ahead of the pace of a busy worker. Thirty positions a second come at random; with four
