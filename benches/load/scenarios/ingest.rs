@@ -4,7 +4,7 @@ use crate::contender::{BUN, FLOOR_RECV, NODE_WS, PATH_EPOLL, PATH_TASKS, RINGROA
 use crate::places::apart;
 use crate::stage::{Meter, Stage, Trial, figure, grouped, percent, table, times};
 
-const VEHICLES: usize = 10_000;
+const VEHICLES: usize = 8_000;
 
 /// Updates per second, of all vehicles together.
 const RATES: [f64; 2] = [50_000.0, 150_000.0];
