@@ -141,13 +141,13 @@ const _: () = assert!(FLUSH_LOAD_PERCENT.0 < FLUSH_LOAD_PERCENT.1 && FLUSH_LOAD_
 /// to spare one in a thousand of them has to wait at a pace of 10 ms.
 pub const FLUSHES_TO_SPARE: u64 = 4;
 
-/// Replaced positions that a world keeps for those who wait for their flush; about 100 bytes each. At 100,000 updates a
-/// second it reaches back 160 ms: twice the pace of a busy worker and more.
-pub const PAST_MAX: usize = 16 * 1024;
+/// Replaced positions that a world keeps for those who wait for their flush; about 90 bytes each. At 100,000 updates a
+/// second it reaches back 330 ms: a machine's neighbours may stop it for that long.
+pub const PAST_MAX: usize = 32 * 1024;
 
-/// So many of one vehicle does one flush bring beside the newest: at 20 reports a second it may be 150 ms late before
+/// So many of one vehicle does one flush bring beside the newest: at 20 reports a second it may be 300 ms late before
 /// anything is lost.
-pub const PAST_MOVES_MAX: u32 = 3;
+pub const PAST_MOVES_MAX: u32 = 6;
 
 /// And none that is older than this: whoever is so far behind wants to know where the others are now.
 pub const PAST_MS_MAX: u64 = 250;

@@ -128,6 +128,7 @@ mod tests {
             (&[1, 2, 2], 3, 3, &[1, 2]),
             (&[1, 2, 3], 3, 2, &[1, 2]),
             (&[u32::MAX, 0], 1, 3, &[u32::MAX, 0]),
+            (&[1, 2, 3, 4, 5, 6, 7, 8], 9, 8, &[3, 4, 5, 6, 7, 8]),
         ] {
             let mut past = Past::default();
             let link = replaced.iter().fold(Link::default(), |link, number| past.push(passed(*number, link)));

@@ -368,11 +368,12 @@ fn what_was_replaced_while_a_busy_worker_let_it_wait_comes_with_the_newest() {
 fn who_is_behind_by_many_moves_is_sent_the_newest_alone() {
     busy(
         "connects",
-        "b at 48.0001 11; +10ms; b at 48.0002 11; +10ms; b at 48.0003 11; +10ms; b at 48.0004 11; +10ms; b at 48.0005 11
+        "b at 48.0001 11; +5ms; b at 48.0002 11; +5ms; b at 48.0003 11; +5ms; b at 48.0004 11
+         +5ms; b at 48.0005 11; +5ms; b at 48.0006 11; +5ms; b at 48.0007 11; +5ms; b at 48.0008 11
          a< nothing
-         +10ms
-         a< peer b 48.0005 11 (-10ms)
-         count ringroad_state_conflated_total = 4",
+         +15ms
+         a< peer b 48.0008 11 (-15ms)
+         count ringroad_state_conflated_total = 7",
     );
 }
 
