@@ -186,6 +186,11 @@ pub enum Input<'a, Mail> {
         /// Share of its time that it did not sleep, 0 to 100.
         percent: u8,
     },
+    /// The process will end: let go of every connection, spread over this time. Nothing is refused meanwhile.
+    Drain {
+        /// After so long nobody is left.
+        over_ms: u64,
+    },
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,
 }

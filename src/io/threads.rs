@@ -159,6 +159,22 @@ impl Running {
         self.switch.stop();
     }
 
+    /// Asks all to let go of everybody within this time, and to stop once all have. Nobody is refused meanwhile, but the
+    /// listeners take no new connections; with no time at all this is [`Running::stop`].
+    pub fn drain(&self, over: Duration) {
+        self.switch.drain(over.as_millis().try_into().unwrap_or(u64::MAX - 1));
+    }
+
+    /// Calls all workers; each answers as soon as it has done what it is doing, see [`Running::silent`].
+    pub fn call(&self) {
+        self.switch.call();
+    }
+
+    /// The workers that have not answered the last call.
+    pub fn silent(&self) -> Vec<ShardId> {
+        self.switch.silent()
+    }
+
     /// Waits until all have ended; false if the time was over first. They also end if one of them fails.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.switch.wait(timeout)
