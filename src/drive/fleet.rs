@@ -267,7 +267,7 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             }
             Input::Stop if self.report.phase < Phase::Closing => self.enter(now, Phase::Closing),
             // A fleet has one worker and no radio.
-            Input::Load { .. } | Input::Drain { .. } | Input::Stop => {}
+            Input::Load { .. } | Input::Configure { .. } | Input::Drain { .. } | Input::Stop => {}
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {}
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => {}
         }

@@ -54,6 +54,8 @@ pub(crate) struct Pump<C: Core> {
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
     drain: Drain,
+    /// How many other settings than the first the core has had.
+    settings_known: u64,
     load: Load,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
     pub(super) warn_at: u64,
@@ -72,6 +74,7 @@ impl<C: Core> Pump<C> {
             dry_at_us: 0,
             stop_by: None,
             drain: Drain::default(),
+            settings_known: 0,
             load: Load::default(),
             warn_at: 0,
         }
@@ -223,6 +226,9 @@ impl<C: Core> Pump<C> {
     }
 
     fn heed_the_switch(&mut self, now: Now) -> io::Result<()> {
+        if let Some(config) = self.switch.settings(&mut self.settings_known) {
+            self.core.handle(now, Input::Configure { config });
+        }
         match self.switch.leave_within_ms() {
             _ if self.hands.stopping => return Ok(()),
             None => return Ok(()),

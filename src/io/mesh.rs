@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::config::Config;
 use crate::limits;
 use crate::turn::ShardId;
 
@@ -134,6 +135,9 @@ pub(crate) struct Switch {
     /// How often the workers were called, and the last call that each has answered.
     calls: AtomicU64,
     answers: Vec<AtomicU64>,
+    /// The newest settings, and how many there have been since the start.
+    settings: Mutex<Option<Arc<Config>>>,
+    settings_count: AtomicU64,
     wakes: Vec<Wake>,
     running: Mutex<u16>,
     ended: Condvar,
@@ -149,6 +153,8 @@ impl Switch {
             drained: AtomicU16::new(0),
             calls: AtomicU64::new(0),
             answers: wakes.iter().map(|_| AtomicU64::new(0)).collect(),
+            settings: Mutex::new(None),
+            settings_count: AtomicU64::new(0),
             running: Mutex::new(wakes.len() as u16),
             wakes,
             ended: Condvar::new(),
@@ -181,6 +187,22 @@ impl Switch {
         if usize::from(self.drained.fetch_add(1, Ordering::AcqRel)) + 1 == self.wakes.len() {
             self.stop();
         }
+    }
+
+    /// Hands other settings to all workers.
+    pub(crate) fn configure(&self, config: Arc<Config>) {
+        *lock(&self.settings) = Some(config);
+        self.settings_count.fetch_add(1, Ordering::AcqRel);
+        self.wakes.iter().for_each(Wake::wake);
+    }
+
+    /// The newest settings, if a worker that has taken note of `known` of them has not seen them.
+    pub(crate) fn settings(&self, known: &mut u64) -> Option<Arc<Config>> {
+        let count = self.settings_count.load(Ordering::Acquire);
+        if count == std::mem::replace(known, count) {
+            return None;
+        }
+        lock(&self.settings).clone()
     }
 
     /// Calls all workers. Each answers when it has done what it is doing.

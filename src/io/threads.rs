@@ -22,6 +22,7 @@ use super::radio::Radio;
 use super::redis::Links;
 use super::redis::tls::Tls;
 use super::ring::{DataRing, Sizes};
+use crate::config::Config;
 use crate::limits;
 use crate::turn::{Core, ShardId};
 
@@ -163,6 +164,11 @@ impl Running {
     /// listeners take no new connections; with no time at all this is [`Running::stop`].
     pub fn drain(&self, over: Duration) {
         self.switch.drain(over.as_millis().try_into().unwrap_or(u64::MAX - 1));
+    }
+
+    /// Hands other settings to all cores.
+    pub fn configure(&self, config: Config) {
+        self.switch.configure(Arc::new(config));
     }
 
     /// Calls all workers; each answers as soon as it has done what it is doing, see [`Running::silent`].

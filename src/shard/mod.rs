@@ -166,6 +166,16 @@ impl Shard {
         }
     }
 
+    /// Goes on with other settings, as far as [`crate::config::reload`] lets them change.
+    fn configure(&mut self, config: Arc<Config>) {
+        if config.auth != self.config.auth {
+            self.auth = Auth::new(&config.auth);
+        }
+        self.worlds.iter_mut().for_each(|world| world.config = config.clone());
+        self.out.config = config.clone();
+        self.config = config;
+    }
+
     fn fire(&mut self, now: Now, timer: Timer) {
         match timer {
             Timer::Head(id) => self.check_head(now, id),
@@ -335,6 +345,7 @@ impl Core for Shard {
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
             Input::Load { percent } => self.out.heed_load(percent),
+            Input::Configure { config } => self.configure(config),
             Input::Drain { over_ms } => self.drain(now, over_ms),
             Input::Stop => self.stop(now),
         }

@@ -7,6 +7,7 @@
 //! cleanly when its test is over, fails that test.
 
 mod client;
+mod drain;
 mod fleet;
 // The tests of several hosts use more of it.
 #[allow(dead_code)]
