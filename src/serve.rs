@@ -32,7 +32,7 @@ pub fn serve(args: &ServeArgs, logs: &Logs) -> Result<(), Failure> {
     let has_predecessor = pid_file.as_ref().is_some_and(PidFile::has_predecessor);
     let start = if has_predecessor { gateway::serve_beside } else { gateway::serve };
     let running = start(config.clone()).map_err(runtime)?;
-    let mut serving = Serving { args, logs, config, running, is_leaving: false, notices: Notices::default() };
+    let mut serving = Serving { args, logs, config, running, is_leaving: false, notices: Notices };
     let watched = serving.begin(pid_file.as_mut()).and_then(|()| serving.watch(&ear));
     if watched.is_err() {
         serving.running.stop();
@@ -55,13 +55,14 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Says that it is there, and sends a predecessor away.
+    /// Sends a predecessor away, and says that it is there.
     fn begin(&mut self, pid_file: Option<&mut PidFile>) -> Result<(), Failure> {
+        pid_file.map_or(Ok(()), PidFile::take_over)?;
         if let Some(addr) = self.running.addr() {
             cli::say(&cli::announcement(&self.config, addr, self.running.workers().into()))?;
             self.notices.ready(&self.status(addr));
         }
-        pid_file.map_or(Ok(()), PidFile::take_over)
+        Ok(())
     }
 
     fn status(&self, addr: std::net::SocketAddr) -> String {

@@ -353,3 +353,43 @@ pub(crate) fn ignore_new_connections(listener: BorrowedFd<'_>) -> io::Result<()>
         op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn listener(addr: SocketAddr) -> Socket2 {
+        let socket = Socket2::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&addr.into()).unwrap();
+        socket.listen(16).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_listener_that_goes_keeps_what_it_has_and_leaves_the_rest_to_another() {
+        let old = listener((Ipv4Addr::LOCALHOST, 0).into());
+        let addr = old.local_addr().unwrap().as_socket().unwrap();
+        let before = TcpStream::connect(addr).unwrap();
+        ignore_new_connections(old.as_fd()).unwrap();
+        let ignored = TcpStream::connect_timeout(&addr, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(ignored.kind(), io::ErrorKind::TimedOut, "neither taken nor refused");
+        let (accepted, _) = old.accept().unwrap();
+        assert_eq!(peer(&accepted.into()).unwrap(), before.local_addr().unwrap().ip());
+        // Eight that are ignored, or come to the new one at once, as the kernel chooses.
+        let new = listener(addr);
+        let visitors: Vec<_> = (0..8).map(|_| std::thread::spawn(move || TcpStream::connect(addr))).collect();
+        std::thread::sleep(Duration::from_millis(50));
+        old.set_nonblocking(true).unwrap();
+        assert_eq!(old.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(old);
+        for visitor in visitors {
+            visitor.join().unwrap().expect("nobody is refused");
+        }
+        drop(new);
+    }
+}

@@ -9,7 +9,6 @@ use sd_notify::NotifyState;
 const FEEDS: u32 = 3;
 
 /// Tells the manager, if there is one: without `NOTIFY_SOCKET` nothing happens.
-#[derive(Default)]
 pub struct Notices;
 
 impl Notices {

@@ -105,6 +105,13 @@ impl Gateway {
         self.end()
     }
 
+    /// Asks it to stop although it has logged errors, and gives its log.
+    pub fn stop_with_errors(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        assert!(self.wait().success());
+        self.stderr()
+    }
+
     /// Ends it as a power cut would (`kill -9`), and gives its log.
     pub fn crash(mut self) -> String {
         let log = self.kill();
