@@ -143,7 +143,6 @@ test('who was told when to go comes back at once, and only then', () => {
   clock.chance = 0.9;
   socket.accept();
   socket.onmessage({ data: '{"event":"server_shutdown","data":{"reconnectInMs":3000,"ts":1}}' });
-  assert.deepEqual(heard.at(-1), ['server_shutdown', { reconnectInMs: 3000, ts: 1 }]);
   socket.end(1012, 'shutdown');
   assert.equal(heard.at(-1)[1].delayMs, 90);
   clock.advance(90);
