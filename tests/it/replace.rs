@@ -3,13 +3,17 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
+
+use ringroad::drive::{self, DriveOptions, Report};
 
 use crate::client::{Client, dial};
 use crate::gateway::{Gateway, ringroad};
-use crate::until;
+use crate::{PATIENCE, until};
 
 /// Asks for `/health` and reads whatever is answered, to its end.
 fn status(addr: SocketAddr) -> String {
@@ -73,6 +77,62 @@ fn a_rolling_restart_refuses_nobody_and_every_vehicle_is_back_in_time() {
     drop(vehicles);
     drop(serving);
     assert!(!pid_path.exists(), "the last one takes its file away");
+}
+
+/// The fleet that is also the judge: what is owed to each vehicle, and by whom, is known to the position.
+#[test]
+fn a_driving_fleet_is_refused_nothing_and_misses_nothing_but_its_own_move() {
+    const VEHICLES: u32 = 60;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pid_file = directory.path().join("ringroad.pid").display().to_string();
+    let mut serving = start("127.0.0.1:0", &pid_file);
+    let addr = serving.addr;
+    let (progress, inbox) = std::sync::mpsc::channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = over.clone();
+    let driving = thread::spawn(move || {
+        let options = DriveOptions {
+            url: format!("ws://{addr}/v2v"),
+            vehicles: Some(VEHICLES),
+            hz: 5.0,
+            seconds: Some(600.0),
+            side_m: 800.0,
+            ..DriveOptions::default()
+        };
+        drive::run(options, |report| {
+            let _ = progress.send(report.clone());
+            if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    let until_report = |what: &str, is: &dyn Fn(&Report) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let report = inbox.recv_timeout(left).unwrap_or_else(|_| panic!("waited in vain: {what}"));
+            if is(&report) {
+                return report;
+            }
+        }
+    };
+    let mut owed = until_report("all drive", &|report| report.tally.owed > 10_000).tally.owed;
+    let mut returned = 0;
+    for _ in 0..2 {
+        let mut before = std::mem::replace(&mut serving, start(&addr.to_string(), &pid_file));
+        until("the old one ends", || before.has_ended());
+        assert_eq!(before.wait().code(), Some(0));
+        let report = until_report("all are back", &|report| report.returned >= returned + u64::from(VEHICLES));
+        returned = report.returned;
+        // And owed as much as before, once they are all on one gateway again.
+        owed = until_report("they drive on", &|report| report.tally.owed > owed + 10_000).tally.owed;
+    }
+    until("all are there", || serving.vehicles() == u64::from(VEHICLES));
+    over.store(true, Ordering::Relaxed);
+    let report = driving.join().expect("no panic").expect("a drive");
+    assert_eq!(report.registered, VEHICLES, "{report}");
+    // Every connection that ended was closed in order and came back; none was refused, reset or left without a goodbye.
+    assert_eq!(report.closes.keys().collect::<Vec<_>>(), ["1012 shutdown"], "{report}");
+    assert_eq!(report.closes["1012 shutdown"], report.returned, "{report}");
+    assert!(report.errors.is_empty() && report.tally.wrong == 0, "{report}");
 }
 
 #[test]
