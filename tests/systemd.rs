@@ -1,11 +1,15 @@
 //! What `systemd/` installs: the script, and units that systemd understands and finds well confined. A real systemd is
 //! not needed; `systemd-analyze` is, and Debian's package of that name has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const UNITS: [&str; 2] = ["ringroad.service", "ringroad@.service"];
 
@@ -180,6 +184,74 @@ fn systemd_understands_the_units_and_finds_them_confined() {
             assert!(judged.status.success() && verdict.contains("Overall exposure level"), "{name}: {verdict}");
         }
     }
+}
+
+/// The system calls of a set, and of the sets in it.
+fn system_calls(set: &str) -> BTreeSet<String> {
+    let output = Command::new("systemd-analyze").args(["syscall-filter", set]).output().expect("it runs");
+    assert!(output.status.success(), "{set}: {}", text(&output.stderr));
+    let lines = text(&output.stdout).lines().skip(1).map(str::trim);
+    let members = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    members.flat_map(|one| if one.starts_with('@') { system_calls(one) } else { [one.to_owned()].into() }).collect()
+}
+
+/// What the unit lets through, as systemd reads it: sets are added, or taken away behind `~`.
+fn allowed(unit: &str) -> BTreeSet<String> {
+    let mut allowed = system_calls("@default");
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (names, is_taken) = line.strip_prefix('~').map_or((line, false), |names| (names, true));
+        for name in names.split(' ') {
+            let calls = if name.starts_with('@') { system_calls(name) } else { [name.to_owned()].into() };
+            allowed = if is_taken { &allowed - &calls } else { &allowed | &calls };
+        }
+    }
+    allowed
+}
+
+#[test]
+fn a_gateway_at_work_needs_no_system_call_that_its_unit_forbids() {
+    let is_there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !is_there("strace") || !is_there("systemd-analyze") {
+        eprintln!("skipped: strace or systemd-analyze is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (trace, pid_file) = (folder.path().join("trace"), folder.path().join("pid"));
+    let mut gateway = Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_ringroad"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--set", "server.drain_ms=300", "--replace"])
+        .arg(&pid_file)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let mut line = String::new();
+    BufReader::new(gateway.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
+    let addr = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    let options = ringroad::drive::DriveOptions {
+        url: format!("ws://{addr}/v2v"),
+        vehicles: Some(20),
+        seconds: Some(1.0),
+        ..ringroad::drive::DriveOptions::default()
+    };
+    let report = ringroad::drive::run(options, |_| std::ops::ControlFlow::Continue(())).expect("a drive");
+    assert_eq!(report.registered, 20);
+    let pid: i32 = fs::read_to_string(&pid_file).expect("written").trim().parse().expect("a number");
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+    }
+    assert!(gateway.wait().expect("our child").success());
+    let trace = fs::read_to_string(&trace).expect("a trace");
+    let call = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
+    let is_name = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let used: BTreeSet<String> = trace.lines().filter_map(call).filter(is_name).collect();
+    assert!(used.contains("io_uring_enter") && used.contains("sched_setaffinity"), "{used:?}");
+    let unit = fs::read_to_string(source("ringroad.service")).expect("a unit");
+    let forbidden = &used - &allowed(&unit);
+    assert!(forbidden.is_empty(), "{forbidden:?}");
 }
 
 /// Where the tests may become another user, the two files are tried in a root of their own.

@@ -91,6 +91,21 @@ mod tests {
     }
 
     #[test]
+    fn operators_are_told_all_of_them() {
+        let told = include_str!("../../docs/OPERATIONS.md").split("## Reading the configuration again").nth(1);
+        let told = told.and_then(|text| text.split("All others").next()).expect("its section");
+        let mut named: Vec<&str> = told.split('`').skip(1).step_by(2).filter(|word| word.contains('.')).collect();
+        named.retain(|word| !word.contains(' '));
+        let mut entries: Vec<String> = RELOADED
+            .iter()
+            .map(|entry| if entry.ends_with('.') { format!("{entry}*") } else { entry.to_string() })
+            .collect();
+        entries.sort();
+        named.sort();
+        assert_eq!(named, entries);
+    }
+
+    #[test]
     fn what_can_be_taken_is_and_the_rest_is_named() {
         let mut running = Config::default();
         running.redis.node_id = "named-at-start".into();
