@@ -24,7 +24,7 @@ const RELOADED: &[&str] = &[
     "limits.message_bytes_max",
     "limits.outbox_bytes_max",
     "map.",
-    "log.",
+    "log.level",
 ];
 
 /// What became of a configuration that was read again.
