@@ -136,6 +136,8 @@ impl Core for Echo {
             Input::Load { .. } => return,
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => return,
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => return,
+            // It has no settings, and lets everybody go at once.
+            Input::Configure { .. } | Input::Drain { .. } => return,
         };
         self.ready.push(id);
     }
@@ -195,7 +197,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     signals::block()?;
     let running = start(Options { listen: Some(listen), workers: 1, ..Options::default() }, |_| Echo::default())?;
     println!("listening on {}", running.addr().ok_or("no listener")?);
-    signals::wait_while(&running)?;
+    signals::Ear::listen()?.hear(&running, None)?;
     running.stop();
     running.join()?;
     Ok(())

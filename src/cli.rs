@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use ringroad::config::{self, Config};
+use ringroad::config::{self, Config, LogLevel};
 use ringroad::drive::{DriveOptions, Recording};
 use tracing_subscriber::EnvFilter;
 
@@ -60,6 +60,16 @@ pub struct Sources {
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArgs {
     #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Listen beside the gateway whose process id is in this file, and have it drain; then keep our own there
+    #[arg(long, value_name = "PIDFILE")]
+    pub replace: Option<PathBuf>,
+}
+
+/// The gateway's part of what may be asked.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GatewayArgs {
+    #[command(flatten)]
     sources: Sources,
     /// Address and port to listen on [default: 0.0.0.0:3002]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -74,7 +84,7 @@ pub struct ServeArgs {
 pub struct DemoArgs {
     /// The gateway's part.
     #[command(flatten)]
-    pub serve: ServeArgs,
+    pub serve: GatewayArgs,
     /// Replay the trace this many times faster than it was recorded
     #[arg(long, value_name = "X", default_value_t = 10.0, value_parser = positive)]
     pub speedup: f64,
@@ -90,7 +100,7 @@ pub struct DemoArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
     #[command(flatten)]
-    serve: ServeArgs,
+    serve: GatewayArgs,
     /// Only say whether the configuration is valid
     #[arg(long)]
     check: bool,
@@ -109,6 +119,13 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Failure::Usage(reason) | Failure::Runtime(reason) => reason,
+        }
+    }
+
     /// Tells the reason on stderr and answers the exit code.
     pub fn tell(self) -> ExitCode {
         let (reason, code) = match self {
@@ -129,26 +146,48 @@ pub fn asked() -> Asked {
     line.asked.unwrap_or(Asked::Serve(line.serve))
 }
 
-/// Logs to stderr, at the level that `RINGROAD_LOG` or else `RUST_LOG` asks for.
-pub fn start_logs() -> Result<(), Failure> {
+/// Logs to stderr, as `RINGROAD_LOG` or else `RUST_LOG` asks for; without either, from a level on.
+pub fn start_logs() -> Result<Logs, Failure> {
     let wanted = ["RINGROAD_LOG", "RUST_LOG"].into_iter().find_map(|name| {
         let text = std::env::var(name).ok().filter(|text| !text.is_empty());
         text.map(|text| (name, text))
     });
+    let is_asked_for = wanted.is_some();
     let filter = match wanted {
         Some((name, text)) => {
             EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("{name}={text}: {error}")))?
         }
         None => EnvFilter::new("info"),
     };
-    tracing_subscriber::fmt()
+    let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // It would report a broken stderr on stderr, and panic.
         .log_internal_errors(false)
-        .init();
-    Ok(())
+        .with_filter_reloading();
+    let handle = logs.reload_handle();
+    logs.init();
+    let change = move |level: LogLevel| {
+        // It fails only once nothing is logged any more.
+        let _ = handle.reload(EnvFilter::new(level.as_str()));
+    };
+    Ok(Logs { change: (!is_asked_for).then(|| Box::new(change) as Box<_>) })
+}
+
+/// What is logged, to be changed.
+pub struct Logs {
+    /// `None`: the environment has decided.
+    change: Option<Box<dyn Fn(LogLevel)>>,
+}
+
+impl Logs {
+    /// Logs from this level on, unless the environment says what is logged.
+    pub fn set_level(&self, level: LogLevel) {
+        if let Some(change) = &self.change {
+            change(level);
+        }
+    }
 }
 
 impl DemoArgs {
@@ -173,6 +212,18 @@ impl DemoArgs {
 }
 
 impl ServeArgs {
+    /// The configuration to run with.
+    pub fn config(&self) -> Result<Config, Failure> {
+        self.gateway.config()
+    }
+
+    /// The configuration as it is now; warnings are logged.
+    pub fn effective(&self) -> Result<Config, Failure> {
+        self.gateway.effective()
+    }
+}
+
+impl GatewayArgs {
     /// The configuration to run with: the node has a name, and no server refuses it.
     pub fn config(&self) -> Result<Config, Failure> {
         let mut config = self.effective()?;
@@ -252,6 +303,7 @@ mod tests {
             "ringroad",
             "ringroad --listen 127.0.0.1:0 --workers 2 --set a.b=c --set d.e=f --config x.toml",
             "ringroad serve --listen [::]:1 --workers 0",
+            "ringroad serve --replace /run/ringroad/pid",
             "ringroad drive ws://localhost:3002/v2v",
             "ringroad drive ws://h/ --vehicles 4000 --hz 2 --seconds 30 --side 10000",
             "ringroad drive ws://h/ --trace t.csv.gz --speedup 10 --hz 0.5",
@@ -295,7 +347,7 @@ mod tests {
     fn the_flags_of_serve_work_without_its_name() {
         let line = parse("ringroad --workers 3 --listen 127.0.0.1:9 --set server.workers=5").expect("serve");
         assert!(line.asked.is_none());
-        assert_eq!(line.serve.sets(), ["server.workers=5", "server.listen=127.0.0.1:9", "server.workers=3"]);
+        assert_eq!(line.serve.gateway.sets(), ["server.workers=5", "server.listen=127.0.0.1:9", "server.workers=3"]);
     }
 
     #[test]

@@ -29,7 +29,16 @@ pub enum GatewayError {
 }
 
 /// Starts the gateway. It serves when this returns.
-pub fn serve(mut config: Config) -> Result<Running, GatewayError> {
+pub fn serve(config: Config) -> Result<Running, GatewayError> {
+    serve_on(config, false)
+}
+
+/// Starts the gateway on a port on which another process of this user listens, for both to serve until that one ends.
+pub fn serve_beside(config: Config) -> Result<Running, GatewayError> {
+    serve_on(config, true)
+}
+
+fn serve_on(mut config: Config, share_port: bool) -> Result<Running, GatewayError> {
     config.redis.name_node();
     let radio = match config.radio.device.as_str() {
         "" => None,
@@ -49,6 +58,7 @@ pub fn serve(mut config: Config) -> Result<Running, GatewayError> {
     let options = Options {
         link_tls,
         listen: Some(config.server.listen),
+        share_port,
         workers,
         radio,
         unsent_bytes_max: config.limits.unsent_bytes_max,

@@ -369,6 +369,15 @@ pub const LINK_ADDRESSES_MAX: usize = 8;
 /// How long a server's kernel may be silent: to bytes that were sent, or to probes.
 pub const LINK_SILENCE_MS_MAX: u64 = 12_000;
 
+/// Connections that are let go of in a drain go in steps of this length: those of one step are announced as gone in one
+/// send to each who stays.
+pub const DRAIN_STEP_MS: u64 = 50;
+
+/// How long a listener that drains still accepts. It takes no new connection meanwhile, but those whose handshake is
+/// under way: one round trip, and what a lost packet adds to it. What it ignored comes again a second after it was sent
+/// (RFC 6298, section 2), when somebody else listens.
+pub const LISTENER_LINGER_MS: u64 = 500;
+
 /// Time that a core has to say goodbye after it was told to stop.
 pub const STOP_MS_MAX: u64 = 2_000;
 

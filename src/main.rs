@@ -1,15 +1,15 @@
 //! The binary: what was asked is read in [`cli`], done by the library, and told as an exit code.
 
 mod cli;
+mod serve;
 
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use cli::{Asked, DemoArgs, DriveArgs, Failure};
-use ringroad::config::Config;
 use ringroad::drive::{self, DriveOptions, Report};
 use ringroad::gateway;
-use ringroad::io::{Running, signals};
+use ringroad::io::signals;
 
 /// One heap per thread: what a worker allocates, it frees.
 #[global_allocator]
@@ -17,30 +17,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let asked = cli::asked();
-    let done = cli::start_logs().and_then(|()| match asked {
-        Asked::Serve(args) => serve(args.config()?),
+    let done = cli::start_logs().and_then(|logs| match asked {
+        Asked::Serve(args) => serve::serve(&args, &logs),
         Asked::Drive(args) => drive(args),
         Asked::Demo(args) => demo(args),
         Asked::Config(args) => cli::show_config(&args),
     });
     done.map_or_else(|failure| failure.tell(), |()| ExitCode::SUCCESS)
-}
-
-/// Runs the gateway until it is asked to stop.
-fn serve(config: Config) -> Result<(), Failure> {
-    let running = start(&config)?;
-    if let (Some(addr), workers) = (running.addr(), running.workers()) {
-        cli::say(&cli::announcement(&config, addr, workers.into()))?;
-    }
-    signals::wait_while(&running).map_err(runtime)?;
-    running.stop();
-    running.join().map_err(runtime)
-}
-
-/// Starts the gateway's workers, signals blocked in all of them.
-fn start(config: &Config) -> Result<Running, Failure> {
-    signals::block().map_err(runtime)?;
-    gateway::serve(config.clone()).map_err(runtime)
 }
 
 fn runtime(error: impl std::fmt::Display) -> Failure {

@@ -10,7 +10,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::config::Config;
 use crate::metrics::Counters;
 
 /// Time as a core sees it. Both move only when the shell says so.
@@ -185,6 +187,16 @@ pub enum Input<'a, Mail> {
     Load {
         /// Share of its time that it did not sleep, 0 to 100.
         percent: u8,
+    },
+    /// The operator has other settings. Only keys that need no restart differ from those at the start.
+    Configure {
+        /// All of them.
+        config: Arc<Config>,
+    },
+    /// The process will end: let go of every connection, spread over this time. Nothing is refused meanwhile.
+    Drain {
+        /// After so long nobody is left.
+        over_ms: u64,
     },
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,

@@ -89,7 +89,7 @@ fn a_drive_whose_gateway_goes_away_fails_and_still_shows_its_table() {
     gateway.join().expect("a proper end");
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
-    assert!(out.contains("  lost: 1001") && err.contains("every vehicle was lost"), "{out}---\n{err}");
+    assert!(out.contains("  lost: 1012") && err.contains("every vehicle was lost"), "{out}---\n{err}");
 }
 
 #[test]

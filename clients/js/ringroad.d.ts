@@ -191,6 +191,8 @@ export interface Events {
   connected: { ts: number; sessionId: string };
   registered: { vehicleId: string };
   heartbeat_ack: { ts: number };
+  /** The gateway ends, and closes this connection after so long. The client comes back by itself. */
+  server_shutdown: { reconnectInMs: number; ts: number };
   presence_update: { vehicleId: string; status: 'online' | 'offline' | 'timeout'; lastSeen: number };
   proximity_event: {
     id: string;
@@ -257,7 +259,7 @@ export interface Options extends Terms {
   WebSocket?: new (url: string, protocol: string) => any;
   /**
    * The wait before attempt n is random up to min(capMs, baseMs × 2^n), and after `shutdown` up to shutdownMs at
-   * least. n is 0 again after a connection of stableMs.
+   * least, unless the gateway had said when (`server_shutdown`): it has spread the fleet then. n is 0 again after a connection of stableMs.
    */
   backoff?: { baseMs?: number; capMs?: number; stableMs?: number; shutdownMs?: number };
   /** A link that is silent for silentMs is asked, and given up if it does not answer within answerMs. */

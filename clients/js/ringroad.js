@@ -503,7 +503,8 @@ const SUBPROTOCOL = 'ringroad.v1';
 /** Close codes after which another attempt would end like the last: section 6 of the protocol. */
 const FINAL_CODES = new Set([1002, 1007, 1008, 4001]);
 const ABNORMAL = 1006;
-const SHUTDOWN = 1001;
+/** The gateway ends: this one says 1012, and others say 1001. */
+const SHUTDOWN_CODES = new Set([1001, 1012]);
 
 /** Names of what this client says itself; a gateway's event of such a name is not passed on. */
 const OWN_EVENTS = new Set(['states', 'gone', 'open', 'close', 'reconnecting']);
@@ -552,6 +553,8 @@ export class Ringroad {
   #attempt = 0;
   #openedMs = 0;
   #heardMs = 0;
+  /** The gateway has said when it will close this connection. */
+  #isSentAway = false;
   #askedMs = null;
   #livenessTimer;
   #sendTimer;
@@ -712,6 +715,7 @@ export class Ringroad {
     this.#clock.clearTimeout(this.#livenessTimer);
     this.#state = 'open';
     this.#openedMs = this.#heardMs = this.#clock.nowMs();
+    this.#isSentAway = false;
     this.#vehiclesAnew();
     if (this.#registration) this.#sendRegistration();
     this.#flush();
@@ -743,7 +747,9 @@ export class Ringroad {
   #reconnect(code) {
     const { baseMs, capMs, shutdownMs } = this.#backoff;
     const mostMs = Math.min(capMs, baseMs * 2 ** this.#attempt);
-    const delayMs = this.#clock.random() * (code === SHUTDOWN ? Math.max(mostMs, shutdownMs) : mostMs);
+    // A gateway that drains has given each its own moment, so nobody need wait again.
+    const isCrowd = SHUTDOWN_CODES.has(code) && !this.#isSentAway;
+    const delayMs = this.#clock.random() * (isCrowd ? Math.max(mostMs, shutdownMs) : mostMs);
     this.#attempt += 1;
     this.#livenessTimer = this.#clock.setTimeout(() => this.open(), delayMs);
     this.#emit('reconnecting', { attempt: this.#attempt, delayMs });
@@ -805,6 +811,7 @@ export class Ringroad {
     const { event, data } = parsed(text);
     if (event === 'vehicle_identity') this.vehicles.identify(data);
     else if (event === 'watching') this.#heardWatching(data);
+    else if (event === 'server_shutdown') this.#isSentAway = true;
     else if (event === 'error' && this.#heardError(data)) return;
     if (!OWN_EVENTS.has(event)) this.#emit(event, data);
   }

@@ -265,6 +265,8 @@ mod tests {
                 &["[]", "['https://a.example', 'http://localhost:3000', 'null']"],
                 &["['*']", "['a.example']", "['https://a.example/']", "'https://a.example'", "[1]", "['://a']"],
             ),
+            ("server.drain_ms", &["0", "600000"], &["600001", "-1", "'10s'"]),
+            ("log.level", &["'error'", "'trace'"], &["'INFO'", "''", "3"]),
             ("vehicles.nearby_radius_m", &["1.0", "5000.0"], &["0.999", "5000.1", "nan", "inf", "-inf", "'500'"]),
             ("vehicles.nearby_exit_factor", &["1.0", "3.0"], &["0.99", "3.01", "nan"]),
             ("vehicles.flush_ms", &["0", "1000"], &["1001", "-1"]),

@@ -95,6 +95,12 @@ pub const KEYS: &[Key] = &[
     key("server.workers", Kind::Whole(0, 1024), "threads", "Worker threads; 0: one per core"),
     key("server.path", Kind::Path, "", "Path of the WebSocket endpoint"),
     key("server.allowed_origins", Kind::Origins, "", "Origins whose pages may connect; empty: all"),
+    key(
+        "server.drain_ms",
+        Kind::Whole(0, 600_000),
+        "ms",
+        "Time over which connections are let go of after SIGTERM, each told its own moment; 0: all at once",
+    ),
     key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
     key(
         "vehicles.nearby_exit_factor",
@@ -323,6 +329,12 @@ pub const KEYS: &[Key] = &[
          asks nobody but the gateway",
     ),
     key("map.tile_attribution", Kind::Text, "", "Whose tiles they are, shown in the map's corner"),
+    key(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "",
+        "The least that is logged; RINGROAD_LOG or RUST_LOG in the environment, if set, decide instead",
+    ),
 ];
 
 /// What a dotted path leads to.

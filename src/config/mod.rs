@@ -2,12 +2,13 @@
 //!
 //! [`Config`] is what the rest of Ringroad sees: complete, checked, never a text. Four files stand behind it: [`keys`]
 //! names every key with its unit and range, `sources` reads the layers and refuses what it does not know, `check` holds
-//! the rules, `show` prints a configuration back. `redis` and `url` turn the backplane's part into servers.
+//! the rules, `show` prints a configuration back, `reload` says what a running gateway takes of another one. `redis` and `url` turn the backplane's part into servers.
 
 mod check;
 mod error;
 pub mod keys;
 mod redis;
+mod reload;
 mod show;
 mod sources;
 mod url;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use check::check;
 pub use error::{ConfigError, Problem, Source};
 pub use redis::{Redis, Servers, Topology};
+pub use reload::{Reloaded, is_reloaded, reload};
 pub use show::{MASK, differences, masked, to_toml_commented};
 pub use sources::{Loaded, load};
 pub use url::UrlError;
@@ -48,6 +50,8 @@ pub struct Config {
     pub radio: Radio,
     /// The live map.
     pub map: Map,
+    /// What is logged.
+    pub log: Log,
 }
 
 /// `[server]`
@@ -62,6 +66,8 @@ pub struct Server {
     pub path: String,
     /// Origins whose pages may connect; empty: all.
     pub allowed_origins: Vec<String>,
+    /// Time over which connections are let go of after SIGTERM; 0: all at once.
+    pub drain_ms: u64,
 }
 
 /// `[vehicles]`
@@ -220,6 +226,49 @@ pub struct Map {
     pub tile_attribution: String,
 }
 
+/// The least that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What must not be.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// What happens rarely.
+    Info,
+    /// What happens often.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its word, as a filter of logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least that is logged, unless `RINGROAD_LOG` or `RUST_LOG` says more exactly what.
+    pub level: LogLevel,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: LogLevel::Info }
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Server {
@@ -227,6 +276,7 @@ impl Default for Server {
             workers: 0,
             path: "/v2v".into(),
             allowed_origins: Vec::new(),
+            drain_ms: 10_000,
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Like every core it has no clock, no socket and no chance of its own.
 
+use std::collections::VecDeque;
 use std::mem;
 
 use super::conn::{Conn, Stage, Who};
@@ -28,6 +29,9 @@ const JOINING_STALLED_MS: u64 = 10_000;
 /// For the gateway's goodbyes.
 const CLOSING_MS_MAX: u64 = 2_000;
 
+/// A gateway ends in order, and there is another one to come to ("Service Restart").
+const SENT_AWAY: u16 = 1012;
+
 /// Between two reports.
 const REPORT_MS: u64 = 250;
 
@@ -44,8 +48,12 @@ pub struct Fleet<P> {
     seats: Vec<Seat>,
     /// Viewers that are ready to ask.
     waiting: Vec<ConnId>,
+    /// Vehicles that a gateway has sent away, and that are to come back.
+    returning: VecDeque<u32>,
     /// Vehicles, then viewers, that have a connection or had one.
     seated: u32,
+    /// Connections that were made for somebody.
+    opens: u64,
     /// Connections asked for and neither there nor failed.
     connecting: u32,
     /// Connections that are not ready.
@@ -58,6 +66,8 @@ pub struct Fleet<P> {
     has_begun: bool,
     /// When the phase began; while joining, when a connection was ready last.
     since_ms: u64,
+    /// When a vehicle was last registered.
+    there_ms: u64,
     /// When the fleet began to drive.
     started_ms: u64,
     /// Updates of all vehicles whose time has come, sent or not.
@@ -75,6 +85,8 @@ pub struct Fleet<P> {
 struct Seat {
     /// While it is registered.
     conn: Option<ConnId>,
+    /// It has been.
+    has_driven: bool,
     key: u64,
     /// Of its last update; the next one's is greater.
     ts: u64,
@@ -114,13 +126,16 @@ impl<P: FnMut(&Report)> Fleet<P> {
             publish,
             conns: Vec::new(),
             waiting: Vec::new(),
+            returning: VecDeque::new(),
             seated: 0,
+            opens: 0,
             connecting: 0,
             registering: 0,
             live: 0,
             retry_at_ms: None,
             has_begun: false,
             since_ms: 0,
+            there_ms: 0,
             started_ms: 0,
             ticks: 0,
             report_at_ms: 0,
@@ -138,17 +153,24 @@ impl<P: FnMut(&Report)> Fleet<P> {
 
     fn opened(&mut self, id: ConnId) {
         self.connecting = self.connecting.saturating_sub(1);
-        if self.report.phase != Phase::Joining || self.seated == self.everyone() {
+        let who = match self.report.phase {
+            Phase::Joining if self.seated < self.everyone() => {
+                self.seated += 1;
+                match (self.seated - 1).checked_sub(self.plan.roster.len()) {
+                    None => Some(Who::Vehicle(self.seated - 1)),
+                    Some(viewer) => Some(Who::Viewer(viewer)),
+                }
+            }
+            Phase::Driving => self.returning.pop_front().map(Who::Vehicle),
+            _ => None,
+        };
+        let Some(who) = who else {
             self.released.push(id);
             return;
-        }
-        let seed = Dice::new(self.plan.seed, self.seated as u64).bits();
-        let client = Client::new(self.plan.dialect, &self.plan.host, &self.plan.path, seed);
-        let who = match self.seated.checked_sub(self.plan.roster.len()) {
-            None => Who::Vehicle(self.seated),
-            Some(viewer) => Who::Viewer(viewer),
         };
-        self.seated += 1;
+        self.opens += 1;
+        let seed = Dice::new(self.plan.seed, self.opens).bits();
+        let client = Client::new(self.plan.dialect, &self.plan.host, &self.plan.path, seed);
         self.registering += 1;
         let index = id.index as usize;
         if self.conns.len() <= index {
@@ -167,6 +189,9 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 let who = conn.who;
                 self.report.count_close(&format!("{code} {reason}"));
                 self.lost(now, who, before);
+                if let (Who::Vehicle(vehicle), SENT_AWAY, Phase::Driving) = (who, code, self.report.phase) {
+                    self.returning.push_back(vehicle);
+                }
             }
         }
         self.queue(id);
@@ -267,8 +292,8 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             }
             Input::Stop if self.report.phase < Phase::Closing => self.enter(now, Phase::Closing),
             // A fleet has one worker and no radio.
-            Input::Load { .. } | Input::Stop | Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {
-            }
+            Input::Load { .. } | Input::Configure { .. } | Input::Drain { .. } | Input::Stop => {}
+            Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {}
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => {}
         }
     }
@@ -317,7 +342,8 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             Phase::Driving => {
                 let tick_us = self.due_us(self.ticks).min(self.plan.drive_ms * 1000);
                 let views_ms = if self.waiting.is_empty() { u64::MAX } else { self.views_at_ms() };
-                (self.started_ms + tick_us.div_ceil(1000)).min(views_ms)
+                let retry_ms = self.retry_at_ms.filter(|_| !self.returning.is_empty()).unwrap_or(u64::MAX);
+                (self.started_ms + tick_us.div_ceil(1000)).min(views_ms).min(retry_ms)
             }
             // Patience counts from the last update, which was sent before this phase began.
             Phase::Settling => self.since_ms + PATIENCE_MS,

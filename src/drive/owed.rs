@@ -126,6 +126,8 @@ struct Account {
     /// Updates sent; the next one's number.
     sent: u32,
     first_ms: u64,
+    /// Of its present stay, or the last one: updates sent from then on may be owed, to it and by it.
+    since_ms: u64,
     left_ms: u64,
     /// In the index, if it is there.
     indexed: Option<Place>,
@@ -170,7 +172,7 @@ impl Ledger {
         let gap_ms = gap_ms.max(1);
         // When an account is closed, positions are asked for that were sent up to a lag before the update.
         let ring = (2 * PATIENCE_MS / gap_ms + 3).next_power_of_two() as usize;
-        let account = Account { sent: 0, first_ms: NEVER, left_ms: NEVER, indexed: None, crowd: None };
+        let account = Account { sent: 0, first_ms: NEVER, since_ms: 0, left_ms: NEVER, indexed: None, crowd: None };
         Ledger {
             promise,
             judged_every: 1,
@@ -296,6 +298,13 @@ impl Ledger {
     /// A vehicle's connection has ended.
     pub fn left(&mut self, vehicle: u32, now_ms: u64) {
         self.vehicles[vehicle as usize].left_ms = now_ms;
+    }
+
+    /// A vehicle that had left is registered again. What was sent before, and until both it and those around it are known to
+    /// each other again, may come or not.
+    pub fn returned(&mut self, vehicle: u32, now_ms: u64) {
+        let account = &mut self.vehicles[vehicle as usize];
+        (account.since_ms, account.left_ms) = (now_ms + PATIENCE_MS, NEVER);
     }
 
     /// Closes the accounts whose time has come, and hands out each.

@@ -82,6 +82,8 @@ pub struct Report {
     pub vehicles: u32,
     /// How many of them have registered.
     pub registered: u32,
+    /// How often one that a gateway had sent away (1012) has registered again.
+    pub returned: u64,
     /// Not one was left when driving ended: there was nobody to miss anything.
     pub deserted: bool,
     /// How long they have driven, ms.
@@ -186,6 +188,7 @@ impl fmt::Display for Report {
             ("as two met", tally.encounters),
             ("without a time", tally.undated),
             ("not judged", tally.unjudged),
+            ("vehicles returned", self.returned),
             ("neighbours gone", self.gone),
             ("of other vehicles", self.strangers),
             ("updates skipped", self.skipped),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use monoio::net::UnixStream;
 
 use super::clock::Clock;
-use super::hands::{Aftermath, Hands, Listening};
+use super::hands::{Aftermath, Hands, Listening, ignore_new_connections};
 use super::mesh::{Switch, Wake};
 use super::ring::Op;
 use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
@@ -53,6 +53,9 @@ pub(crate) struct Pump<C: Core> {
     dry_at_us: u64,
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
+    drain: Drain,
+    /// How many other settings than the first the core has had.
+    settings_known: u64,
     load: Load,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
     pub(super) warn_at: u64,
@@ -70,6 +73,8 @@ impl<C: Core> Pump<C> {
             through_monoio: false,
             dry_at_us: 0,
             stop_by: None,
+            drain: Drain::default(),
+            settings_known: 0,
             load: Load::default(),
             warn_at: 0,
         }
@@ -141,6 +146,7 @@ impl<C: Core> Pump<C> {
             self.wake.clear();
         }
         self.hands.counts.pumps += 1;
+        self.switch.answer(self.hands.mesh.own());
         let mut budget = limits::PUMP_COMPLETIONS_MAX;
         let mut idle = false;
         let pump_us = self.clock.micros();
@@ -183,6 +189,10 @@ impl<C: Core> Pump<C> {
                 self.wake.wake();
             }
         }
+        if self.drain.has_begun {
+            // The last connection may just have gone.
+            self.heed_the_switch(self.clock.now())?;
+        }
         self.show_counts();
         let over_us = self.clock.micros();
         self.dry_at_us = if spent { 0 } else { over_us };
@@ -205,7 +215,8 @@ impl<C: Core> Pump<C> {
             _ => None,
         };
         let reopen = self.hands.radio.as_ref().and_then(|radio| radio.reopen_at());
-        [self.core.next_deadline(), retry, reopen, self.stop_by].into_iter().flatten().min()
+        let drain = [self.drain.close_listener_at, self.drain.stop_at];
+        [self.core.next_deadline(), retry, reopen, self.stop_by].into_iter().chain(drain).flatten().min()
     }
 
     fn is_done(&self) -> bool {
@@ -215,24 +226,52 @@ impl<C: Core> Pump<C> {
     }
 
     fn heed_the_switch(&mut self, now: Now) -> io::Result<()> {
-        if self.hands.stopping || !self.switch.is_stopped() {
-            return Ok(());
+        if let Some(config) = self.switch.settings(&mut self.settings_known) {
+            self.core.handle(now, Input::Configure { config });
+        }
+        match self.switch.leave_within_ms() {
+            _ if self.hands.stopping => return Ok(()),
+            None => return Ok(()),
+            Some(0) => {}
+            Some(over_ms) => return self.drain(now, over_ms),
         }
         self.hands.stopping = true;
+        self.drain = Drain::default();
         self.stop_by = Some(now.mono_ms + limits::STOP_MS_MAX);
-        self.hands.listening = match std::mem::replace(&mut self.hands.listening, Listening::Off) {
-            Listening::On(listener) => {
-                self.hands.ring.cancel_accept()?;
-                Listening::Closing { _listener: listener }
-            }
-            _ => Listening::Off,
-        };
+        self.hands.stop_listening()?;
         let connecting = |conn: &ConnId| self.hands.sockets.peek(*conn).is_some_and(|socket| socket.has(CONNECTING));
         let connecting: Vec<_> = self.hands.sockets.ids().filter(connecting).collect();
         for conn in connecting {
             self.hands.cancel(conn)?;
         }
         self.core.handle(now, Input::Stop);
+        Ok(())
+    }
+
+    /// Begins to let go of everybody, or goes on with it. Other workers may need this one until they have done so too.
+    fn drain(&mut self, now: Now, over_ms: u64) -> io::Result<()> {
+        if !std::mem::replace(&mut self.drain.has_begun, true) {
+            if let Listening::On(listener) | Listening::Paused(listener, _) = &self.hands.listening {
+                if let Err(error) = ignore_new_connections(listener.as_fd()) {
+                    tracing::warn!(%error, "connections that are being made while the listener closes may be refused");
+                }
+                self.drain.close_listener_at = Some(now.mono_ms + limits::LISTENER_LINGER_MS);
+            }
+            self.drain.stop_at = Some(now.mono_ms + over_ms.max(limits::LISTENER_LINGER_MS) + limits::CLOSE_MS_MAX);
+            self.core.handle(now, Input::Drain { over_ms });
+        }
+        if self.drain.close_listener_at.is_some_and(|at| now.mono_ms >= at) {
+            self.drain.close_listener_at = None;
+            self.hands.stop_listening()?;
+        }
+        let is_empty = self.hands.sockets.live() == 0 && matches!(self.hands.listening, Listening::Off);
+        if is_empty && !std::mem::replace(&mut self.drain.is_over, true) {
+            self.switch.worker_drained();
+        }
+        if self.drain.stop_at.is_some_and(|at| now.mono_ms >= at) {
+            self.drain.stop_at = None;
+            self.switch.stop();
+        }
         Ok(())
     }
 
@@ -360,6 +399,17 @@ impl<C: Core> Pump<C> {
             std::thread::yield_now();
         }
     }
+}
+
+/// How far a worker is with letting go of everybody.
+#[derive(Debug, Default)]
+struct Drain {
+    has_begun: bool,
+    is_over: bool,
+    /// When (`mono_ms`) the listener has accepted everything that was under way.
+    close_listener_at: Option<u64>,
+    /// When (`mono_ms`) whoever is still there is closed with all others.
+    stop_at: Option<u64>,
 }
 
 /// How busy a worker has been lately.

@@ -1,4 +1,4 @@
-//! Bounded inboxes between the workers of one process, and the switch that stops them all. The only file of the shell
+//! Bounded inboxes between the workers of one process, and the switch that drains and stops them all. The only file of the shell
 //! with locks and atomics that threads share.
 //!
 //! Each worker has one inbox and one eventfd. A sender takes the lock once per batch of batches, and writes the eventfd
@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::config::Config;
 use crate::limits;
 use crate::turn::ShardId;
 
@@ -105,6 +106,11 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// Whose view this is.
+    pub(crate) fn own(&self) -> ShardId {
+        self.own
+    }
+
     /// Takes everything that has arrived, in order of arrival, into `taken`.
     pub(crate) fn take(&mut self, taken: &mut VecDeque<(ShardId, M)>) {
         debug_assert!(taken.is_empty());
@@ -117,9 +123,21 @@ impl<M> Mesh<M> {
     }
 }
 
-/// Stops all workers, and knows which still run.
+/// How long a worker has to let go of everybody when nobody has asked it to.
+const FOREVER: u64 = u64::MAX;
+
+/// Drains and stops all workers, and knows which still run and which are there.
 pub(crate) struct Switch {
-    stopped: AtomicBool,
+    /// How long a drain may take, ms; 0: stop. It only becomes less.
+    leave_within_ms: AtomicU64,
+    /// Workers that have let go of everybody.
+    drained: AtomicU16,
+    /// How often the workers were called, and the last call that each has answered.
+    calls: AtomicU64,
+    answers: Vec<AtomicU64>,
+    /// The newest settings, and how many there have been since the start.
+    settings: Mutex<Option<Arc<Config>>>,
+    settings_count: AtomicU64,
     wakes: Vec<Wake>,
     running: Mutex<u16>,
     ended: Condvar,
@@ -131,7 +149,12 @@ impl Switch {
     /// For workers that are about to start, one per eventfd.
     pub(crate) fn new(wakes: Vec<Wake>) -> nix::Result<Switch> {
         Ok(Switch {
-            stopped: AtomicBool::new(false),
+            leave_within_ms: AtomicU64::new(FOREVER),
+            drained: AtomicU16::new(0),
+            calls: AtomicU64::new(0),
+            answers: wakes.iter().map(|_| AtomicU64::new(0)).collect(),
+            settings: Mutex::new(None),
+            settings_count: AtomicU64::new(0),
             running: Mutex::new(wakes.len() as u16),
             wakes,
             ended: Condvar::new(),
@@ -140,12 +163,67 @@ impl Switch {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.drain(0);
+    }
+
+    /// Asks all workers to let go of everybody within this time, and to stop then.
+    pub(crate) fn drain(&self, within_ms: u64) {
+        self.leave_within_ms.fetch_min(within_ms, Ordering::AcqRel);
         self.wakes.iter().for_each(Wake::wake);
     }
 
+    /// How long a drain may take that was asked for, ms; 0: stop.
+    pub(crate) fn leave_within_ms(&self) -> Option<u64> {
+        Some(self.leave_within_ms.load(Ordering::Acquire)).filter(|within_ms| *within_ms != FOREVER)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.leave_within_ms() == Some(0)
+    }
+
+    /// One worker has let go of everybody. Until the last one has, all go on: each has what others ask it for, and the
+    /// host leaves its Redis as one.
+    pub(crate) fn worker_drained(&self) {
+        if usize::from(self.drained.fetch_add(1, Ordering::AcqRel)) + 1 == self.wakes.len() {
+            self.stop();
+        }
+    }
+
+    /// Hands other settings to all workers.
+    pub(crate) fn configure(&self, config: Arc<Config>) {
+        *lock(&self.settings) = Some(config);
+        self.settings_count.fetch_add(1, Ordering::AcqRel);
+        self.wakes.iter().for_each(Wake::wake);
+    }
+
+    /// The newest settings, if a worker that has taken note of `known` of them has not seen them.
+    pub(crate) fn settings(&self, known: &mut u64) -> Option<Arc<Config>> {
+        let count = self.settings_count.load(Ordering::Acquire);
+        if count == std::mem::replace(known, count) {
+            return None;
+        }
+        lock(&self.settings).clone()
+    }
+
+    /// Calls all workers. Each answers when it has done what it is doing.
+    pub(crate) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        self.wakes.iter().for_each(Wake::wake);
+    }
+
+    /// A worker is there.
+    pub(crate) fn answer(&self, worker: ShardId) {
+        let call = self.calls.load(Ordering::Acquire);
+        if let Some(answer) = self.answers.get(usize::from(worker.0)) {
+            answer.store(call, Ordering::Release);
+        }
+    }
+
+    /// Who has not answered the last call.
+    pub(crate) fn silent(&self) -> Vec<ShardId> {
+        let call = self.calls.load(Ordering::Acquire);
+        let behind = |(_, answer): &(u16, &AtomicU64)| answer.load(Ordering::Acquire) != call;
+        (0..).zip(&self.answers).filter(behind).map(|(worker, _)| ShardId(worker)).collect()
     }
 
     /// One worker has ended, in whatever way. One that was not asked to takes the others with it: a process that

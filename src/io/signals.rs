@@ -1,6 +1,7 @@
-//! SIGINT and SIGTERM, waited for by the thread that started the workers.
+//! SIGINT, SIGTERM and SIGHUP, waited for by the thread that started the workers.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,45 +15,76 @@ fn ends() -> SigSet {
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM])
 }
 
-/// Keeps both signals from interrupting this thread and every thread that it starts from now on. To be called before
-/// the workers start: one that does not block them would get them.
+/// What a gateway heeds: the two that end it, and the one that lets it read its configuration again.
+fn all() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+}
+
+/// Keeps the three from interrupting this thread and every thread that it starts from now on. To be called before the
+/// workers start: one that does not block them would get them.
 pub fn block() -> nix::Result<()> {
-    ends().thread_block()
+    all().thread_block()
 }
 
-/// Waits for one of the two. They have their usual effect again then: a second one ends the process at once.
-pub fn wait() -> nix::Result<Signal> {
-    let signal = ends().wait()?;
-    ends().thread_unblock()?;
-    Ok(signal)
+/// What a thread was woken by that waits for signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// One of the three. After the first that ends the process, the next one of these ends it at once.
+    Signal(Signal),
+    /// All workers have ended.
+    Ended,
+    /// Nothing; the time is over.
+    Nothing,
 }
 
-/// Waits for one of the two as [`wait`] does, or until all workers have ended by themselves (`None`).
-pub fn wait_while(running: &Running) -> nix::Result<Option<Signal>> {
-    let signals = SignalFd::with_flags(&ends(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    loop {
-        let mut either = [signals.as_fd(), running.all_ended()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut either, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            other => other?,
-        };
-        if let Some(info) = signals.read_signal()? {
-            ends().thread_unblock()?;
-            return Ok(Some(Signal::try_from(info.ssi_signo as i32)?));
-        }
-        if either[1].any() == Some(true) {
-            return Ok(None);
+/// Waits for signals that [`block`] keeps from the threads.
+pub struct Ear(SignalFd);
+
+impl Ear {
+    /// Listens from now on; what has come since the signals were blocked is heard too.
+    pub fn listen() -> nix::Result<Ear> {
+        SignalFd::with_flags(&all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Ear)
+    }
+
+    /// Waits for a signal, for the end of all workers, or for this long.
+    pub fn hear(&self, running: &Running, within: Option<Duration>) -> nix::Result<Heard> {
+        let deadline = within.map(|within| Instant::now() + within);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            // Rounded up, so that it does not spin through the last millisecond.
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
+            });
+            let mut either = [self.0.as_fd(), running.all_ended()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut either, timeout) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let has_ended = either[1].any() == Some(true);
+            if let Some(info) = self.0.read_signal()? {
+                let signal = Signal::try_from(info.ssi_signo as i32)?;
+                if ends().contains(signal) {
+                    ends().thread_unblock()?;
+                }
+                return Ok(Heard::Signal(signal));
+            }
+            if has_ended {
+                return Ok(Heard::Ended);
+            }
+            if left == Some(Duration::ZERO) {
+                return Ok(Heard::Nothing);
+            }
         }
     }
 }
 
-/// Tells without waiting whether one of the two has come.
+/// Tells without waiting whether one of those that end a process has come.
 pub struct Pending(SignalFd);
 
 impl Pending {
-    /// Blocks both signals as [`block`] does, and watches for them.
+    /// Blocks SIGINT and SIGTERM as [`block`] does, and watches for them.
     pub fn watch() -> nix::Result<Pending> {
-        block()?;
+        ends().thread_block()?;
         SignalFd::with_flags(&ends(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Pending)
     }
 

@@ -22,6 +22,7 @@ use super::radio::Radio;
 use super::redis::Links;
 use super::redis::tls::Tls;
 use super::ring::{DataRing, Sizes};
+use crate::config::Config;
 use crate::limits;
 use crate::turn::{Core, ShardId};
 
@@ -157,6 +158,27 @@ impl Running {
     /// done and everything closed, or after [`limits::STOP_MS_MAX`].
     pub fn stop(&self) {
         self.switch.stop();
+    }
+
+    /// Asks all to let go of everybody within this time, and to stop once all have. Nobody is refused meanwhile, but the
+    /// listeners take no new connections; with no time at all this is [`Running::stop`].
+    pub fn drain(&self, over: Duration) {
+        self.switch.drain(over.as_millis().try_into().unwrap_or(u64::MAX - 1));
+    }
+
+    /// Hands other settings to all cores.
+    pub fn configure(&self, config: Config) {
+        self.switch.configure(Arc::new(config));
+    }
+
+    /// Calls all workers; each answers as soon as it has done what it is doing, see [`Running::silent`].
+    pub fn call(&self) {
+        self.switch.call();
+    }
+
+    /// The workers that have not answered the last call.
+    pub fn silent(&self) -> Vec<ShardId> {
+        self.switch.silent()
     }
 
     /// Waits until all have ended; false if the time was over first. They also end if one of them fails.

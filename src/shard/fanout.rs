@@ -149,6 +149,19 @@ impl Fanout {
         }
     }
 
+    /// Puts what goes to everyone, as far as a connection has not been sent it, behind what waits for it alone: it is
+    /// about to be closed in order. A reader that is behind by more than its outbox may hold is let off that.
+    pub fn hand_over_news(&mut self, world: &World, id: ConnId) {
+        let Some(conn) = self.conns.find(id).filter(|conn| conn.dialect.is_some()) else { return };
+        let Some(news) = world.log.since(conn.cursor).filter(|news| !news.is_empty()) else { return };
+        if news.len() + conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
+            self.counters.slow_readers.increment(SlowIn::Log);
+            return;
+        }
+        conn.outbox.writer(|| self.spare.pop()).extend_from_slice(news);
+        conn.cursor = world.log.head();
+    }
+
     /// Sends a Close frame and ends the connection once it is out. The vehicle is the caller's to let go.
     pub fn close_frame(&mut self, now: Now, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.find(id) else { return };

@@ -94,7 +94,7 @@ impl Shard {
 
     fn health(&mut self, now: Now, id: ConnId, origin: Option<&str>, head_only: bool) {
         let mut body = Vec::new();
-        let status = if self.stopping { "draining" } else { "ok" };
+        let status = if self.is_leaving() { "draining" } else { "ok" };
         body.extend_from_slice(b"{\"status\":");
         write_string(&mut body, status);
         body.extend_from_slice(b",\"vehicles\":");
@@ -107,7 +107,7 @@ impl Shard {
         body.extend_from_slice(b",\"timestamp\":");
         write_u64(&mut body, now.unix_ms);
         body.push(b'}');
-        let code = if self.stopping { 503 } else { 200 };
+        let code = if self.is_leaving() { 503 } else { 200 };
         self.reply(now, id, code, origin, head_only, &body);
     }
 

@@ -3,7 +3,7 @@
 //! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is
 //! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
-//! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
+//! In reading order: `conns`, `session` and `drain` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! `pairs`, `nearby` and `crowd` (who is near whom), `watch` (views), `presence` and `relay`, `log`, `outbox` and
 //! `fanout` (to many), `mail` (to other shards),
 //! `backplane` (to other hosts), `http` and `gather`, `radio`.
@@ -14,6 +14,7 @@ pub mod close;
 mod commands;
 mod conns;
 mod crowd;
+mod drain;
 mod fanout;
 mod gather;
 mod http;
@@ -46,6 +47,7 @@ use crate::wire::tape::Parser;
 
 use auth::Auth;
 use backplane::{Backplane, Node};
+use drain::Drain;
 use fanout::Fanout;
 use gather::Gatherings;
 use ids::Ids;
@@ -69,6 +71,8 @@ enum Timer {
     Lost(ConnId),
     /// The time for closing is over.
     Release(ConnId),
+    /// The process drains, and this one's turn has come.
+    Leave(ConnId),
     /// A watcher has more in view than it is shown at the full pace.
     View(WorldId, ConnId),
     /// The waiting position report may be processed.
@@ -117,6 +121,7 @@ pub struct Shard {
     mail: Vec<(ShardId, Batch)>,
     /// What the turn that is being carried out releases.
     released_last: Vec<ConnId>,
+    drain: Option<Drain>,
     stopping: bool,
     /// The inputs since the last turn have been settled, and the mesh has its batches.
     settled: bool,
@@ -154,11 +159,22 @@ impl Shard {
             gatherings: Gatherings::default(),
             mail: Vec::new(),
             released_last: Vec::new(),
+            drain: None,
             stopping: false,
             settled: false,
             settled_ms: 0,
             config,
         }
+    }
+
+    /// Goes on with other settings, as far as [`crate::config::reload`] lets them change.
+    fn configure(&mut self, config: Arc<Config>) {
+        if config.auth != self.config.auth {
+            self.auth = Auth::new(&config.auth);
+        }
+        self.worlds.iter_mut().for_each(|world| world.config = config.clone());
+        self.out.config = config.clone();
+        self.config = config;
     }
 
     fn fire(&mut self, now: Now, timer: Timer) {
@@ -174,6 +190,8 @@ impl Shard {
             Timer::View(world, id) => self.worlds[world].views.push_back(id),
             Timer::Lost(id) => self.lost(now, id),
             Timer::Release(id) => self.out.release_if_stuck(now, id),
+            // All of a step leave together, see `settle`.
+            Timer::Leave(_) => {}
             Timer::Coalesce(world, slot) => self.process_waiting(now, world, slot),
             Timer::List(world, slot) => self.worlds[world].list_changes(now, slot, &mut self.out),
             Timer::Interval(id) => {
@@ -213,6 +231,9 @@ impl Shard {
     fn settle(&mut self, now: Now) {
         let mut due = Vec::new();
         self.out.timers.advance(now.mono_ms, |timer| due.push(timer));
+        let leaving: Vec<ConnId> =
+            due.iter().filter_map(|timer| if let Timer::Leave(id) = timer { Some(*id) } else { None }).collect();
+        self.part_with(now, &leaving);
         for timer in due {
             self.fire(now, timer);
         }
@@ -325,6 +346,8 @@ impl Core for Shard {
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
             Input::Load { percent } => self.out.heed_load(percent),
+            Input::Configure { config } => self.configure(config),
+            Input::Drain { over_ms } => self.drain(now, over_ms),
             Input::Stop => self.stop(now),
         }
     }

@@ -89,6 +89,7 @@ impl Shard {
         conn.heard_ms = now.mono_ms;
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
+        self.send_away_if_draining(now, id);
         if !self.head_is_due_before_silence() {
             self.look_for_silence(now.mono_ms + self.config.vehicles.ping_ms, id);
         }
@@ -253,16 +254,14 @@ impl Shard {
         self.depart(now, id, Status::Offline);
     }
 
-    /// Says goodbye to everyone.
+    /// Says goodbye to everyone, at once.
     pub(super) fn stop(&mut self, now: Now) {
         self.stopping = true;
         let ids: Vec<ConnId> = self.out.conns.ids().collect();
+        self.part_with(now, &ids);
         for id in ids {
-            let Some(conn) = self.out.conns.find(id) else { continue };
-            match conn.phase {
-                Phase::Open => self.close(now, id, CloseReason::Shutdown, Status::Offline),
-                Phase::Upgrading => self.out.finish(now, id, CloseReason::Shutdown),
-                Phase::Gathering | Phase::Closing => {}
+            if self.out.conns.peek(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading)) {
+                self.out.finish(now, id, CloseReason::Shutdown);
             }
         }
     }

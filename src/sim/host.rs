@@ -8,6 +8,7 @@ use super::Faults;
 use super::client::{Client, ClientId};
 use super::network::{Network, Tidings, WireId};
 use crate::config::Config;
+use crate::limits;
 use crate::shard::backplane::Node;
 use crate::shard::{Batch, Shard};
 use crate::turn::{ConnId, Core, Ended, Input, LinkId, Now, ShardId};
@@ -44,6 +45,8 @@ pub(super) struct Host {
     /// Its clock is ahead of the world's by so much.
     pub(super) clock_ahead_ms: i64,
     pub(super) is_asleep: bool,
+    /// It drains, and stops at this time (`mono_ms`) whoever is still there.
+    drains_until: Option<u64>,
     /// What its clients have done while it was asleep.
     backlog: VecDeque<(usize, ConnId, Deed)>,
 }
@@ -73,6 +76,25 @@ impl Host {
         self.inboxes = (0..shards).map(|_| VecDeque::new()).collect();
         self.indexes = (0..shards).map(|_| Vec::new()).collect();
         self.is_asleep = false;
+        self.drains_until = None;
+    }
+
+    /// Asks its shards to let go of everybody within this time.
+    pub(super) fn drain(&mut self, now: Now, over_ms: u64) {
+        self.drains_until = Some(now.mono_ms + over_ms + limits::CLOSE_MS_MAX);
+        let now = self.time(now);
+        self.shards.iter_mut().for_each(|shard| shard.handle(now, Input::Drain { over_ms }));
+    }
+
+    /// Stops its shards once a drain is over. Whether it was.
+    fn stop_if_drained(&mut self, now: Now) -> bool {
+        let is_empty = self.indexes.iter().flatten().all(|(client, _)| client.is_none());
+        if self.drains_until.is_none_or(|until| now.mono_ms < until && !is_empty) {
+            return false;
+        }
+        self.drains_until = None;
+        self.shards.iter_mut().for_each(|shard| shard.handle(now, Input::Stop));
+        true
     }
 
     /// Its process is gone, and nobody has said goodbye.
@@ -148,7 +170,7 @@ impl Host {
     /// Gives each shard its mail and a turn. Whether there is more to do at this time.
     pub(super) fn take_turns(&mut self, now: Now, around: &mut Surroundings<'_>) -> bool {
         let now = self.time(now);
-        let mut more = false;
+        let mut more = self.stop_if_drained(now);
         for at in 0..self.shards.len() {
             while let Some((from, mail)) = self.inboxes[at].pop_front() {
                 self.shards[at].handle(now, Input::Mail { from, mail });
@@ -224,6 +246,6 @@ impl Host {
         if self.is_asleep {
             return None;
         }
-        self.shards.iter().filter_map(|shard| shard.next_deadline()).min()
+        self.shards.iter().filter_map(|shard| shard.next_deadline()).chain(self.drains_until).min()
     }
 }

@@ -146,6 +146,25 @@ impl World {
         self.settle();
     }
 
+    /// Hands other settings to every shard.
+    pub fn configure(&mut self, config: Config) {
+        self.config = Arc::new(config);
+        for host in &mut self.hosts {
+            let now = host.time(self.now);
+            for shard in &mut host.shards {
+                shard.handle(now, Input::Configure { config: self.config.clone() });
+            }
+        }
+        self.settle();
+    }
+
+    /// Asks every shard of one host to let go of everybody within this time; once all have, or a moment later, they are
+    /// asked to stop.
+    pub fn drain_host(&mut self, host: usize, over_ms: u64) {
+        self.hosts[host].drain(self.now, over_ms);
+        self.settle();
+    }
+
     /// Tells every shard how busy its worker is.
     pub fn load(&mut self, percent: u8) {
         for host in &mut self.hosts {

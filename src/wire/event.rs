@@ -152,6 +152,13 @@ pub enum Event<'a> {
         /** whose */
         vehicle_id: &'a str,
     },
+    /// The gateway will end.
+    ServerShutdown {
+        /** after so long it closes this connection */
+        reconnect_in_ms: u64,
+        /** now */
+        ts: u64,
+    },
     /// Answer to `heartbeat`.
     HeartbeatAck {
         /** now */
@@ -287,6 +294,12 @@ impl Event<'_> {
             Event::Registered { vehicle_id } => {
                 begin(out, "registered");
                 string(out, "\"vehicleId\":", vehicle_id);
+            }
+            Event::ServerShutdown { reconnect_in_ms, ts } => {
+                begin(out, "server_shutdown");
+                number(out, "reconnectInMs", reconnect_in_ms);
+                raw(out, ",");
+                number(out, "ts", ts);
             }
             Event::HeartbeatAck { ts } => {
                 begin(out, "heartbeat_ack");

@@ -36,6 +36,7 @@ mod plan;
 mod restarts;
 mod rights;
 mod takeover;
+mod upgrade;
 mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -231,7 +231,7 @@ fn presence_has_an_entry_while_its_vehicle_is_there() {
     let [a, b] = hosts;
     let mut viewer = Client::connect(a.addr);
     b.stop();
-    assert_eq!(stays.closed(), (1001, "shutdown".to_owned()));
+    assert_eq!(stays.closed(), (1012, "shutdown".to_owned()));
     viewer.expect_that("presence_update", |data| data["vehicleId"] == "stays" && data["status"] == "offline");
     until("nothing of it is left", || find("stays").is_null() && plain.ask(&["EXISTS", "v2v:node:b"]).number() == 0);
     assert_eq!(find("bus-1"), foreign);

@@ -14,13 +14,15 @@ use serde_json::Value;
 use crate::{PATIENCE, until};
 
 /// Rates are the pure tests' business; here they would only make everything slow.
-const UNLIMITED: [&str; 6] = [
+const UNLIMITED: [&str; 7] = [
     "rate_limits.location_update.burst=0",
     "rate_limits.send_message.burst=0",
     "rate_limits.signaling.burst=0",
     "rate_limits.ice_candidate.burst=0",
     "rate_limits.emergency_alert.burst=0",
     "vehicles.coalesce_ms=0",
+    // So is leaving slowly, but for the tests of that.
+    "server.drain_ms=0",
 ];
 
 /// The binary with nothing of the machine's own settings.
@@ -45,9 +47,14 @@ impl Gateway {
     }
 
     pub fn listen(addr: &str, settings: &[&str]) -> Gateway {
+        Gateway::start_with(&["--listen", addr], settings, &[])
+    }
+
+    /// With options of `serve` of its own, and something in its environment.
+    pub fn start_with(options: &[&str], settings: &[&str], env: &[(&str, &str)]) -> Gateway {
         let sets = UNLIMITED.iter().chain(settings).flat_map(|setting| ["--set", setting]);
-        let args: Vec<&str> = ["--listen", addr, "--workers", "2"].into_iter().chain(sets).collect();
-        let mut child = ringroad(&args).spawn().expect("the binary starts");
+        let args: Vec<&str> = ["serve", "--workers", "2"].iter().chain(options).copied().chain(sets).collect();
+        let mut child = ringroad(&args).envs(env.iter().copied()).spawn().expect("the binary starts");
         let mut stderr = child.stderr.take().expect("piped");
         let stderr = thread::spawn(move || {
             let mut text = String::new();
@@ -62,6 +69,12 @@ impl Gateway {
         let line = lines.recv_timeout(PATIENCE).expect("a second line");
         assert_eq!(line, "workers: 2");
         gateway
+    }
+
+    /// Whether it has ended by now.
+    pub fn has_ended(&mut self) -> bool {
+        self.ended = self.ended.or_else(|| self.child.try_wait().expect("our child"));
+        self.ended.is_some()
     }
 
     pub fn pid(&self) -> u32 {
@@ -90,6 +103,13 @@ impl Gateway {
     /// Asks it to stop, holds it to a clean end, and gives its log.
     pub fn stop(mut self) -> String {
         self.end()
+    }
+
+    /// Asks it to stop although it has logged errors, and gives its log.
+    pub fn stop_with_errors(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        assert!(self.wait().success());
+        self.stderr()
     }
 
     /// Ends it as a power cut would (`kill -9`), and gives its log.

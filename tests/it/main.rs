@@ -7,6 +7,7 @@
 //! cleanly when its test is over, fails that test.
 
 mod client;
+mod drain;
 mod fleet;
 // The tests of several hosts use more of it.
 #[allow(dead_code)]
@@ -19,10 +20,14 @@ mod garbage;
 mod hello;
 mod http;
 mod limits;
+mod manager;
+mod notify;
 mod presence;
 mod proximity;
 mod radio;
 mod relay;
+mod reload;
+mod replace;
 mod slow;
 mod start;
 mod stop;

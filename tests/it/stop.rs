@@ -22,7 +22,7 @@ fn every_client_is_told_and_the_process_ends_well() {
         let begun = Instant::now();
         gateway.signal(signal);
         for client in fleet.vehicles.iter_mut().chain([&mut watcher]) {
-            assert_eq!(client.closed(), (1001, "shutdown".to_owned()));
+            assert_eq!(client.closed(), (1012, "shutdown".to_owned()));
         }
         assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
         drop((fleet, watcher, half));

@@ -207,7 +207,7 @@ fn a_stop_is_said_to_everybody() {
         server.goodbye.write(1).expect("room in a counter");
         for visitor in &mut visitors {
             let code = visitor.hear(|heard| if let Heard::Closed { code, .. } = heard { Some(code) } else { None });
-            assert_eq!(code, 1001, "{path}");
+            assert_eq!(code, 1012, "{path}");
         }
         drop(visitors);
         server.stop();

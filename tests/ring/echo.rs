@@ -14,6 +14,8 @@ pub struct Seen {
     pub open: usize,
     pub open_max: usize,
     pub writables: u64,
+    /// Times that it was told to drain, in ms.
+    pub drains: Vec<u64>,
     /// Most turns that were taken, and most chunks of bytes handed over, at one and the same time: in one round.
     pub turns_at_once: u64,
     pub chunks_at_once: u64,
@@ -30,6 +32,8 @@ pub struct Habits {
     pub times: usize,
     /// Does not say goodbye when it is told to stop.
     pub stubborn: bool,
+    /// At this byte, waits for a lock.
+    pub stuck_at: Option<(u8, Arc<Mutex<()>>)>,
     /// Panics at this byte.
     pub panic_at: Option<u8>,
     /// Echoes out of the shared store instead of the arena.
@@ -136,6 +140,11 @@ impl Core for Echo {
                 be_busy(self.habits.chunk_ms);
                 self.in_round(now, 0, 1);
                 assert!(self.habits.panic_at.is_none_or(|byte| !bytes.contains(&byte)), "asked to panic");
+                if let Some((byte, gate)) = self.habits.stuck_at.clone()
+                    && bytes.contains(&byte)
+                {
+                    drop(gate.lock().unwrap());
+                }
                 let times = self.habits.times.max(1);
                 let peer = self.peer(conn);
                 assert!(!peer.ended, "bytes after the end");
@@ -179,8 +188,11 @@ impl Core for Echo {
                     }
                 }
             }
+            Input::Drain { over_ms } => self.seen.lock().unwrap().drains.push(over_ms),
             Input::Load { .. } => {}
-            Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => unreachable!(),
+            Input::Configure { .. } | Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {
+                unreachable!()
+            }
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => unreachable!(),
         }
     }

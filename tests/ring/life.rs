@@ -146,6 +146,7 @@ fn server_with_signals() {
     signals::block().unwrap();
     let server = Server::start(options(), Habits { stubborn: true, ..Habits::default() });
     println!("listens on {}", server.addr);
-    println!("{:?}", signals::wait_while(server.running.as_ref().unwrap()).unwrap());
+    let ear = signals::Ear::listen().unwrap();
+    println!("{:?}", ear.hear(server.running.as_ref().unwrap(), None).unwrap());
     let _ = std::io::stdin().read(&mut [0]);
 }

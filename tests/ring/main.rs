@@ -4,6 +4,7 @@
 //! Nothing here waits by sleeping for a fixed time; what must come true is polled until a deadline.
 
 mod churn;
+mod drain;
 mod echo;
 mod ferry;
 mod fleet;

@@ -6,6 +6,7 @@
 //! A dies; A starts; A starts as C            # its process is gone; there again; as another node
 //! A sleeps; A wakes                          # its process stands still
 //! A stops                                    # in order, but it is not waited for
+//! A drains over 2000ms                       # likewise, everybody at their own time
 //! A is cut off; A is back                    # nothing gets to Redis or back
 //! A is 5ms away                              # from Redis
 //! A hears 50ms late on 1                     # shard 1 does, what Redis says
@@ -89,6 +90,7 @@ impl Play {
             ["starts"] => self.world().start(host, HOSTS[host]),
             ["starts", "as", node] => self.world().start(host, node),
             ["stops"] => self.world().stop_host(host),
+            ["drains", "over", time] => self.world().drain_host(host, ms(time)? as u64),
             ["sleeps"] => self.world().sleep(host, true),
             ["wakes"] => self.world().sleep(host, false),
             ["is", "cut", "off"] => self.world().cut(host, true),

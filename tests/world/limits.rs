@@ -1,5 +1,7 @@
 //! Rate limits and bounds.
 
+use ringroad::config::Config;
+
 use crate::script::{Play, check};
 
 #[test]
@@ -204,4 +206,30 @@ fn a_message_of_the_greatest_size_is_read_and_one_byte_more_is_not() {
         play.world().send(client, &padded);
         assert_eq!(play.heard("a").join(", "), expected);
     }
+}
+
+#[test]
+fn other_limits_hold_from_the_next_message_on() {
+    let mut play = Play::default();
+    play.run("shards 2\n a@0 registers; b@1 registers\n forget");
+    let mut config = Config::default();
+    config.rate_limits.send_message.burst = 1;
+    config.limits.message_bytes_max = 1_024;
+    config.limits.conns_per_worker_max = 1;
+    (config.auth.required, config.auth.secret) = (true, "x".repeat(32));
+    play.world().configure(config);
+    play.run(
+        "a tells b one
+         a tells b two
+         a< error rate_limited retry 1000
+         b< a: \"one\"
+         c@0 opens
+         c< 503 {\"error\":\"full\"}, closed",
+    );
+    play.run(&format!("b says {{\"event\":\"heartbeat\",\"data\":\"{}\"}}", "x".repeat(1_024)));
+    play.run("b< error too_large, closed 1009 too_big\n b hangs up\n forget\n +1s");
+    // Whoever has registered stays; the next one needs a token.
+    play.run(
+        "d@1 registers\n d< connected, error auth_failed, closed 1008 auth_failed\n a heartbeats\n a< heartbeat_ack",
+    );
 }

@@ -85,7 +85,7 @@ fn stop_says_goodbye_to_everyone() {
          a@0 registers; b@1 registers; c@1 connects; d@0 opens
          forget
          stop
-         a b c< closed 1001 shutdown
+         a b c< closed 1012 shutdown
          d< closed",
     );
     assert!(!play.world().is_stopped(), "the connections are still there");

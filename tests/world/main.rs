@@ -13,6 +13,7 @@ mod broadcast;
 mod crowd;
 mod crowd_oracle;
 mod document;
+mod drain;
 mod events;
 mod hosts;
 mod hosts_oracle;

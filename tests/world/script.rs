@@ -16,6 +16,7 @@
 //! b< connect_request {"requesterId":"a","targetId":"b","ts":now}
 //! +200ms
 //! clock -5000                                # the gateway's clock is set, by ms
+//! drain 2000ms                               # everybody is let go of within that time
 //! busy 60                                    # how busy its workers are, percent
 //! a< nothing
 //! ```
@@ -149,6 +150,10 @@ impl Play {
             }
             "busy" => self.world().load(number(rest)? as u8),
             "stop" => self.world().stop(),
+            "drain" => {
+                let over_ms = number(rest.strip_suffix("ms").ok_or("drain needs ms")?)? as u64;
+                self.world().drain_host(0, over_ms);
+            }
             "forget" => {
                 let names: Vec<String> = self.clients.keys().cloned().collect();
                 names.iter().for_each(|name| drop(self.heard(name)));
@@ -515,6 +520,7 @@ pub fn condense(event: &Value, me: &str, now: u64) -> String {
             let info = if data["vehicleInfo"].is_null() { String::new() } else { format!(" {}", data["vehicleInfo"]) };
             format!("alert {}{info}{via}", text("senderId"))
         }
+        "server_shutdown" => "sent away".into(),
         "vehicle_identity" => {
             let id = data["vehicleId"].as_str().unwrap_or_default();
             assert_eq!(data["key"].as_str(), Some(&*format!("{:016x}", key(id))), "the key of {id}");

@@ -25,7 +25,7 @@ const HERE = { lat: 30.2672, lon: -97.7431 };
 /** A gateway that runs until the test ends, on a port that the kernel chooses. */
 async function start(context, settings = [], listen = '127.0.0.1:0') {
   const sets = [...UNLIMITED, ...settings].flatMap((setting) => ['--set', setting]);
-  const child = spawn(program, ['--listen', listen, '--workers', '2', ...sets], {
+  const child = spawn(program, ['--listen', listen, '--workers', '2', '--set', 'server.drain_ms=0', ...sets], {
     env: {},
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -159,7 +159,7 @@ test('a gateway that is started anew is found, and all is as before', async (con
   await until('the bus', () => road.vehicles.has('bus-7'));
   await gateway.stop();
   await until('the end', () => heard.close.length > 0);
-  assert.deepEqual(heard.close[0], { code: 1001, reason: 'shutdown', final: false });
+  assert.deepEqual(heard.close[0], { code: 1012, reason: 'shutdown', final: false });
   bus.road.position({ ...HERE, lat: 30.28 });
   await start(context, [], gateway.address);
   await until('the bus where it is now', () => road.state === 'open' && road.vehicles.get('bus-7')?.lat === 30.28);

@@ -138,6 +138,18 @@ test('a gateway that stops is given time', () => {
   assert.equal(heard.at(-1)[1].delayMs, 4_500);
 });
 
+test('who was told when to go comes back at once, and only then', () => {
+  const { socket, clock, made, heard } = stage({ backoff: { baseMs: 100, shutdownMs: 5_000 } });
+  clock.chance = 0.9;
+  socket.accept();
+  socket.onmessage({ data: '{"event":"server_shutdown","data":{"reconnectInMs":3000,"ts":1}}' });
+  socket.end(1012, 'shutdown');
+  assert.equal(heard.at(-1)[1].delayMs, 90);
+  clock.advance(90);
+  made[1].accept().end(1012, 'shutdown');
+  assert.equal(heard.at(-1)[1].delayMs, 4_500, 'the next gateway has not said so');
+});
+
 test('a new connection has nobody in view and asks for the same again', () => {
   const { road, clock, made, socket } = stage({ register: BUS, view: AUSTIN, follow: ['bus-8'] });
   socket.accept();

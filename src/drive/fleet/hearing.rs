@@ -39,7 +39,13 @@ impl<P: FnMut(&Report)> Fleet<P> {
         self.registering -= 1;
         match who {
             Who::Vehicle(vehicle) => {
-                self.report.registered += 1;
+                if self.seats[vehicle as usize].has_driven {
+                    self.report.returned += 1;
+                    self.ledger.returned(vehicle, now.mono_ms);
+                } else {
+                    self.report.registered += 1;
+                }
+                self.seats[vehicle as usize].has_driven = true;
                 self.live += 1;
                 self.seats[vehicle as usize].conn = Some(id);
             }

@@ -37,10 +37,14 @@ impl<P: FnMut(&Report)> Fleet<P> {
                     self.enter(now, Phase::Driving);
                 }
                 Phase::Driving => {
+                    if self.live > 0 {
+                        self.there_ms = now.mono_ms;
+                    }
                     self.tick(now);
                     self.watch(now);
                     self.report.driven_ms = waited_ms.min(self.plan.drive_ms);
-                    if self.report.driven_ms == self.plan.drive_ms || self.live + self.registering == 0 {
+                    let is_over = self.report.driven_ms == self.plan.drive_ms;
+                    if is_over || (self.live + self.registering == 0 && !self.may_return(now)) {
                         self.report.deserted = self.live == 0;
                         self.enter(now, Phase::Settling);
                     }
@@ -62,9 +66,19 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 Phase::Done => {}
             }
             if self.report.phase == phase {
-                return 0;
+                let wanted = self.returning.len() as u32;
+                return if phase == Phase::Driving {
+                    self.connects(now, wanted.saturating_sub(self.connecting))
+                } else {
+                    0
+                };
             }
         }
+    }
+
+    /// Whether somebody is still expected, though nobody is there.
+    fn may_return(&self, now: Now) -> bool {
+        !self.returning.is_empty() && now.mono_ms < self.there_ms + JOINING_STALLED_MS
     }
 
     fn connects(&mut self, now: Now, wanted: u32) -> u32 {

@@ -363,3 +363,32 @@ fn what_is_not_judged_is_counted() {
     // Six pairs with a judged receiver, of the three steps before which it had been heard.
     assert_eq!((tally.owed, tally.latency.count()), (3 * 6, 4));
 }
+
+#[test]
+fn who_was_away_is_owed_what_is_sent_once_it_is_back_for_long_enough() {
+    let mut ledger = Ledger::new(2, PLAIN, 100);
+    let send = |ledger: &mut Ledger, from_ms: u64, until_ms: u64| {
+        for at_ms in (from_ms..until_ms).step_by(500) {
+            ledger.settle(at_ms, drop);
+            (0..2).for_each(|vehicle| ledger.sent(vehicle, at_ms, at_ms + 1, place(0.0, 0.0)));
+        }
+    };
+    // Nothing is ever delivered. Before it leaves both owe each other everything, but for the first position's lag and
+    // what may have been under way at the end.
+    send(&mut ledger, 0, 5_000);
+    ledger.left(1, 5_000);
+    for at_ms in (5_000..20_000).step_by(500) {
+        ledger.settle(at_ms, drop);
+        ledger.sent(0, at_ms, at_ms + 1, place(0.0, 0.0));
+    }
+    let before = ledger.tally().owed;
+    assert!(before > 0);
+    ledger.returned(1, 20_000);
+    // For as long as it takes to be known again, nothing is owed; then everything, both ways.
+    send(&mut ledger, 20_000, 20_000 + PATIENCE_MS);
+    ledger.settle(20_000 + 2 * PATIENCE_MS - 1, drop);
+    assert_eq!(ledger.tally().owed, before);
+    send(&mut ledger, 20_000 + 2 * PATIENCE_MS, 25_000 + 2 * PATIENCE_MS);
+    ledger.settle(u64::MAX, drop);
+    assert_eq!(ledger.tally().owed, before + 2 * 10);
+}

@@ -74,7 +74,8 @@ impl Ledger {
 
     /// The gateway may have ended a connection up to a lag before we heard of it.
     pub(super) fn stayed(&self, vehicle: u32, sent_ms: u64, lag_ms: u64) -> bool {
-        sent_ms.saturating_add(2 * lag_ms) < self.vehicles[vehicle as usize].left_ms
+        let account = &self.vehicles[vehicle as usize];
+        account.since_ms <= sent_ms && sent_ms.saturating_add(2 * lag_ms) < account.left_ms
     }
 
     /// Whether the gateway may not know a later update yet.

@@ -50,6 +50,10 @@ fn what_is_watched_is_told_as_it_was_asked_for() {
         )
     );
     assert_eq!(
+        written(Event::ServerShutdown { reconnect_in_ms: 4_200, ts: 7 }),
+        r#"{"event":"server_shutdown","data":{"reconnectInMs":4200,"ts":7}}"#
+    );
+    assert_eq!(
         written(Event::PeerGone { vehicle_id: "bus-9" }),
         r#"{"event":"peer_gone","data":{"vehicleId":"bus-9"}}"#
     );

@@ -16,7 +16,7 @@ fn everything_is_said_before_it_goes() {
     drop(play.world().redis().published("v2v:gateways"));
     play.run(
         "A stops
-         a c< closed 1001 shutdown
+         a c< closed 1012 shutdown
          b< offline a (-200ms), offline c (-200ms)
          presence< b on B
          B lists b",
