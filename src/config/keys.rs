@@ -95,6 +95,13 @@ pub const KEYS: &[Key] = &[
     key("server.workers", Kind::Whole(0, 1024), "threads", "Worker threads; 0: one per core"),
     key("server.path", Kind::Path, "", "Path of the WebSocket endpoint"),
     key("server.allowed_origins", Kind::Origins, "", "Origins whose pages may connect; empty: all"),
+    key(
+        "server.steer",
+        Kind::Choice(&["hash", "cpu"]),
+        "",
+        "Which worker gets a new connection: any (hash), or that of the CPU which takes in its packets (cpu, from Linux \
+         6.2 on), where a network card's queues are spread over all CPUs (tuning/affinity)",
+    ),
     key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
     key(
         "vehicles.nearby_exit_factor",

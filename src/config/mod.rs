@@ -62,6 +62,18 @@ pub struct Server {
     pub path: String,
     /// Origins whose pages may connect; empty: all.
     pub allowed_origins: Vec<String>,
+    /// Which worker gets a new connection.
+    pub steer: Steer,
+}
+
+/// Which worker gets a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steer {
+    /// Any: a hash of both addresses decides.
+    Hash,
+    /// That of the CPU which takes in the connection's first packet.
+    Cpu,
 }
 
 /// `[vehicles]`
@@ -227,6 +239,7 @@ impl Default for Server {
             workers: 0,
             path: "/v2v".into(),
             allowed_origins: Vec::new(),
+            steer: Steer::Hash,
         }
     }
 }
