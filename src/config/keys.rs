@@ -57,6 +57,8 @@ pub enum Kind {
     NodeId,
     /// Where map tiles are, or nothing.
     Tiles,
+    /// IP networks or addresses.
+    Networks,
 }
 
 /// Paths that answer HTTP on the same port.
@@ -318,6 +320,44 @@ pub const KEYS: &[Key] = &[
         "Bytes for one connection that wait in the kernel because its reader takes no more; what is there is sent, \
          however old",
     ),
+    key(
+        "admission.half_open_max",
+        Kind::Whole(1, 1_000_000),
+        "connections",
+        "A connection that has not completed its request is closed when so many newer ones have come to its worker",
+    ),
+    key(
+        "admission.conns_per_address_max",
+        Kind::Whole(0, 1_000_000),
+        "connections",
+        "Connections of one worker from one IPv4 address or IPv6 /64; more are refused with 429; 0: any number. Vehicles \
+         behind one carrier's gateway share an address",
+    ),
+    key(
+        "admission.accept_rate",
+        Kind::Bucket,
+        "",
+        "Token bucket per worker for WebSocket handshakes; beyond, they are refused with 503 and a Retry-After at which \
+         there will be room; burst 0: unlimited",
+    ),
+    key(
+        "admission.trusted_proxies",
+        Kind::Networks,
+        "",
+        "Networks or addresses of proxies whose word on a client's address is believed; themselves they are not limited",
+    ),
+    key(
+        "admission.proxy_protocol",
+        Kind::Flag,
+        "",
+        "Whether connections from trusted proxies begin with a PROXY header, version 2; those that do not are closed",
+    ),
+    key(
+        "admission.forwarded_for",
+        Kind::Flag,
+        "",
+        "Whether trusted proxies name the client in X-Forwarded-For; only if each of them appends to it",
+    ),
     key("radio.device", Kind::Text, "", "Serial device of the radio modem; empty: none"),
     key("radio.baud", Kind::Baud, "baud", "Speed of the serial line"),
     key("radio.short_ids", Kind::ShortIds, "", "Short radio ids to vehicle ids"),
@@ -420,6 +460,7 @@ impl fmt::Display for Kind {
             Kind::Prefix => write!(f, "at most {PREFIX_CHARS_MAX} ASCII characters without blanks"),
             Kind::Events => write!(f, "a list of events, each 1 to {NAME_CHARS_MAX} of a-z _"),
             Kind::Words(words) => write!(f, "a list of any of \"{}\", each once", words.join("\", \"")),
+            Kind::Networks => write!(f, "a list of networks or addresses such as \"10.0.0.0/8\" or \"2001:db8::1\""),
             Kind::NodeId => write!(f, "1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, or nothing"),
             Kind::Tiles => {
                 write!(

@@ -4,6 +4,7 @@
 //! names every key with its unit and range, `sources` reads the layers and refuses what it does not know, `check` holds
 //! the rules, `show` prints a configuration back. `redis` and `url` turn the backplane's part into servers.
 
+mod admission;
 mod check;
 mod error;
 pub mod keys;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use admission::Admission;
 pub use check::check;
 pub use error::{ConfigError, Problem, Source};
 pub use redis::{Redis, Servers, Topology};
@@ -44,6 +46,8 @@ pub struct Config {
     pub redis: Redis,
     /// Bounds.
     pub limits: Limits,
+    /// Who is let in at the door.
+    pub admission: Admission,
     /// The serial radio modem.
     pub radio: Radio,
     /// The live map.

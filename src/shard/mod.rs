@@ -3,11 +3,12 @@
 //! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is
 //! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
-//! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
+//! In reading order: `admission` (who is let in), `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! `pairs`, `nearby` and `crowd` (who is near whom), `watch` (views), `presence` and `relay`, `log`, `outbox` and
 //! `fanout` (to many), `mail` (to other shards),
 //! `backplane` (to other hosts), `http` and `gather`, `radio`.
 
+mod admission;
 mod auth;
 pub mod backplane;
 pub mod close;
@@ -43,6 +44,7 @@ use crate::metrics::Counters;
 use crate::turn::{ConnId, Core, Input, Now, ShardId, Turn};
 use crate::wire::tape::Parser;
 
+use admission::Admission;
 use auth::Auth;
 use backplane::{Backplane, Node};
 use fanout::Fanout;
@@ -106,6 +108,7 @@ pub struct Shard {
     worlds: Worlds,
     mesh: Mesh,
     ids: Ids,
+    admission: Admission,
     auth: Auth,
     /// Away while a message is read.
     parser: Option<Parser>,
@@ -147,6 +150,7 @@ impl Shard {
             worlds: Worlds::new(&config),
             mesh: Mesh::new(id, shards),
             ids: Ids::new(seed),
+            admission: Admission::new(&config.admission),
             auth: Auth::new(&config.auth),
             parser: None,
             radio: Radio::new(&config.radio),
@@ -309,7 +313,7 @@ impl Core for Shard {
         self.settled = false;
         self.turn_done();
         match input {
-            Input::Opened { conn, .. } => self.opened(now, conn),
+            Input::Opened { conn, peer } => self.opened(now, conn, peer),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Ended { conn, how } => self.ended(now, conn, how),
             Input::Blocked { conn, rest } => self.out.blocked(now, conn, rest, &self.worlds),
@@ -348,6 +352,7 @@ impl Core for Shard {
         std::mem::swap(&mut self.released_last, &mut self.out.released);
         for id in &self.released_last {
             self.gatherings.conn_ends(*id);
+            self.admission.leave(*id);
         }
         let has_link_work = self.bus.as_mut().is_some_and(|bus| bus.has_work());
         let nothing = self.out.sends.is_empty()
