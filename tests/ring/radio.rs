@@ -34,6 +34,7 @@ impl Core for Modem {
         match input {
             Input::Radio { bytes } => self.heard.extend_from_slice(bytes),
             Input::Stop => self.stopped = true,
+            Input::Load { .. } => {}
             _ => unreachable!(),
         }
     }
