@@ -1,6 +1,6 @@
 //! The kernel: its version, what of io_uring it grants, its clock, and what it does against the processor's faults.
 
-use super::{Check, Finding, Host, Uring};
+use super::{Check, Finding, Host, Needs, Uring};
 
 /// Clocks that are read without a system call, from fastest on.
 const FAST_CLOCKS: [&str; 4] = ["tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page"];
@@ -8,7 +8,8 @@ const FAST_CLOCKS: [&str; 4] = ["tsc", "arch_sys_counter", "kvm-clock", "hyperv_
 const CLOCK: &str = "sys/devices/system/clocksource/clocksource0";
 const VULNERABILITIES: &str = "sys/devices/system/cpu/vulnerabilities";
 
-pub(super) fn look(host: &Host, uring: &Uring, out: &mut Vec<Finding>) {
+pub(super) fn look(host: &Host, needs: &Needs, uring: &Uring, out: &mut Vec<Finding>) {
+    out.extend(needs.steer_by_cpu.then(|| steer(host)));
     out.extend([version(host), ring(uring), seccomp(host, uring), clock(host), mitigations(host)]);
 }
 
@@ -28,6 +29,22 @@ fn version(host: &Host) -> Finding {
         ),
         Some(_) => check.ok(release),
         None => check.unknown(format!("the version {release} is not understood")),
+    }
+}
+
+/// Only asked for where somebody wants it; whether it is wise, the interrupts of the network cards say.
+fn steer(host: &Host) -> Finding {
+    let check = Check { name: "server.steer", wanted: "a kernel that steers by CPU, 6.2 or newer" };
+    match host.read("proc/sys/kernel/osrelease") {
+        Err(unread) => check.unknown(unread),
+        Ok(release) => match crate::io::probe::version(&release) {
+            Some(version) if version < (6, 2) => check.warn(
+                release,
+                "server.steer = \"hash\": this kernel goes by the hash in any case, or install a newer one",
+            ),
+            Some(_) => check.ok(release),
+            None => check.unknown(format!("the version {release} is not understood")),
+        },
     }
 }
 

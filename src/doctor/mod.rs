@@ -27,7 +27,7 @@ use serde::Serialize;
 use capacity::Capacity;
 pub use host::{Host, Unread};
 
-use crate::config::Config;
+use crate::config::{Config, Steer};
 
 /// What comes of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -97,6 +97,8 @@ pub struct Needs {
     pub workers: u16,
     /// Connections that one of them takes at most.
     pub conns_per_worker_max: u32,
+    /// A connection goes to the worker of the CPU that takes it in.
+    pub steer_by_cpu: bool,
 }
 
 impl Needs {
@@ -106,6 +108,7 @@ impl Needs {
             port: config.server.listen.port(),
             workers: config.server.workers,
             conns_per_worker_max: config.limits.conns_per_worker_max,
+            steer_by_cpu: config.server.steer == Steer::Cpu,
         }
     }
 
@@ -126,7 +129,7 @@ impl Needs {
 /// Looks at everything.
 pub fn examine(host: &Host, needs: &Needs, uring: &Uring) -> Report {
     let mut findings = Vec::new();
-    kernel::look(host, uring, &mut findings);
+    kernel::look(host, needs, uring, &mut findings);
     process::look(host, needs, &mut findings);
     sysctls::look(host, &mut findings);
     network::look(host, needs, &mut findings);

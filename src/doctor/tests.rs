@@ -295,7 +295,7 @@ const AS_GOOD: &[&[Change]] = &[
     &[("sys/devices/system/clocksource/clocksource0/current_clocksource", Some("kvm-clock"))],
 ];
 
-const NEEDS: Needs = Needs { port: 3002, workers: 0, conns_per_worker_max: 100_000 };
+const NEEDS: Needs = Needs { port: 3002, workers: 0, conns_per_worker_max: 100_000, steer_by_cpu: false };
 const USABLE: Uring = Uring::Usable { min_wait: true };
 
 /// A host that is a folder, healthy at first.
@@ -412,6 +412,22 @@ fn more_workers_than_processors_are_too_many() {
     let tree = Tree::healthy();
     let report = examine(&tree.host(), &Needs { workers: 4, conns_per_worker_max: 1_000, ..NEEDS }, &USABLE);
     assert!(matches!(not_ok(&report)[..], [("CPUs", Verdict::Warn, _)]), "{:?}", not_ok(&report));
+}
+
+#[test]
+fn steering_needs_a_kernel_that_can() {
+    let tree = Tree::healthy();
+    let needs = Needs { steer_by_cpu: true, ..NEEDS };
+    let verdict = |release: Option<&'static str>| {
+        let report = tree.with(&[("proc/sys/kernel/osrelease", release)], |host| examine(host, &needs, &USABLE));
+        report.findings.iter().find(|finding| finding.check == "server.steer").expect("asked for").verdict
+    };
+    let cases = [(Some("6.12.1"), Verdict::Ok), (Some("6.2.0"), Verdict::Ok), (Some("6.1.0-13-amd64"), Verdict::Warn)];
+    for (release, expected) in cases.into_iter().chain([(Some("odd"), Verdict::Unknown), (None, Verdict::Unknown)]) {
+        assert_eq!(verdict(release), expected, "{release:?}");
+    }
+    let report = examine(&tree.host(), &NEEDS, &USABLE);
+    assert!(report.findings.iter().all(|finding| finding.check != "server.steer"), "nobody asked");
 }
 
 #[test]

@@ -123,6 +123,23 @@ mod tests {
         assert_eq!(proxy_header(&long[..16]), Err(NoProxyHeader));
     }
 
+    proptest::proptest! {
+        /// Whatever comes: a header is within the bytes, and more bytes change nothing about one that is there.
+        #[test]
+        fn any_bytes_are_a_header_or_none(
+            signed in proptest::bool::ANY,
+            rest in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        ) {
+            let bytes = if signed { [SIGNATURE, &rest].concat() } else { rest };
+            let read = proxy_header(&bytes);
+            if let Ok(Some((used, _))) = read {
+                proptest::prop_assert!(used >= 16 && used <= bytes.len());
+                proptest::prop_assert_eq!(proxy_header(&bytes[..used]), read);
+            }
+            let _ = forwarded_for(&bytes, |_| false);
+        }
+    }
+
     #[test]
     fn the_client_is_the_first_from_the_right_that_is_not_a_proxy() {
         let cases: &[(&[&str], Option<&str>)] = &[
