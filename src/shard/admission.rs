@@ -16,6 +16,9 @@ use crate::limits;
 use crate::turn::{ConnId, Now};
 use crate::wire::front;
 
+/// Places of the queue of those who wait for their request that are kept when it is empty.
+const WAITING_KEPT: usize = 1024;
+
 /// Who shares a limit: an IPv4 address, or an IPv6 /64, which is what one household or host is given (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
@@ -49,6 +52,7 @@ pub struct Admission {
     level: Level,
     /// Tokens that have been promised to those who were refused.
     promised: Level,
+    warn_at_ms: u64,
     /// The newest connections that may not have completed their request, oldest first.
     half_open: VecDeque<ConnId>,
 }
@@ -64,6 +68,7 @@ impl Admission {
             held: FxHashMap::default(),
             level: Level::default(),
             promised: Level::default(),
+            warn_at_ms: 0,
             half_open: VecDeque::new(),
         }
     }
@@ -84,11 +89,19 @@ impl Admission {
 
     /// Whether an older connection has to go because a new one has not completed its request either.
     pub fn wait_for_request(&mut self, id: ConnId, is_waiting: impl Fn(ConnId) -> bool) -> Option<ConnId> {
+        self.forget_waiting(is_waiting);
+        self.half_open.push_back(id);
+        if self.half_open.len() > self.rules.half_open_max as usize { self.half_open.pop_front() } else { None }
+    }
+
+    /// Forgets those at the front that do not wait any more. After a storm nobody does, and the memory goes back.
+    pub fn forget_waiting(&mut self, is_waiting: impl Fn(ConnId) -> bool) {
         while self.half_open.front().is_some_and(|oldest| !is_waiting(*oldest)) {
             self.half_open.pop_front();
         }
-        self.half_open.push_back(id);
-        if self.half_open.len() > self.rules.half_open_max as usize { self.half_open.pop_front() } else { None }
+        if self.half_open.is_empty() && self.half_open.capacity() > WAITING_KEPT {
+            self.half_open = VecDeque::new();
+        }
     }
 
     fn enter(&mut self, id: ConnId, address: IpAddr) -> Result<(), Refused> {
@@ -120,7 +133,7 @@ impl Admission {
     }
 
     /// How many of the first bytes are a proxy's header; 0 where none is due, `None`: more bytes are needed.
-    pub fn header(&mut self, id: ConnId, bytes: &[u8]) -> Result<Option<usize>, Refused> {
+    pub fn header(&mut self, now: Now, id: ConnId, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         match self.fronted.get(&id.index) {
             Some(fronted) if fronted.awaits_header => {}
             _ => return Ok(Some(0)),
@@ -128,7 +141,16 @@ impl Admission {
         let (used, client) = match front::proxy_header(bytes) {
             Ok(None) => return Ok(None),
             Ok(Some(read)) => read,
-            Err(front::NoProxyHeader) => return Err(Refused::ProxyHeader),
+            Err(front::NoProxyHeader) => {
+                if now.mono_ms >= self.warn_at_ms {
+                    self.warn_at_ms = now.mono_ms + limits::WARN_MS;
+                    tracing::warn!(
+                        "a connection from a trusted proxy did not begin with a PROXY header of version 2, which \
+                         admission.proxy_protocol asks for"
+                    );
+                }
+                return Err(Refused::ProxyHeader);
+            }
         };
         self.fronted.remove(&id.index);
         match client {

@@ -185,6 +185,11 @@ impl Conns {
         self.slots.get(id.index)?.as_ref().filter(|conn| conn.generation == id.generation)
     }
 
+    /// Whether its request has not come, or not all of it.
+    pub fn waits_for_request(&self, id: ConnId) -> bool {
+        self.peek(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading))
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let turned_away = self.find(id)?.turned_away;
         self.len -= 1;

@@ -32,9 +32,8 @@ impl Shard {
             return;
         }
         let conns = &self.out.conns;
-        let is_waiting = |id| conns.peek(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading));
-        if let Some(oldest) = self.admission.wait_for_request(id, is_waiting)
-            && is_waiting(oldest)
+        if let Some(oldest) = self.admission.wait_for_request(id, |id| conns.waits_for_request(id))
+            && conns.waits_for_request(oldest)
         {
             self.refuse(now, oldest, Refused::HalfOpen, FULL_RETRY_S);
         }
@@ -83,7 +82,7 @@ impl Shard {
 
     /// Everything that came so far: a proxy's header, if one is due, and a request head.
     fn beginning(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
-        match self.admission.header(id, bytes) {
+        match self.admission.header(now, id, bytes) {
             Ok(Some(used)) if used < bytes.len() => self.request(now, id, &mut bytes[used..]),
             Ok(Some(_)) => {}
             Ok(None) => self.keep_head(id, bytes),
@@ -148,6 +147,8 @@ impl Shard {
         conn.cursor = world.log.head();
         conn.watcher = (dialect == Dialect::Slim).then(|| world.watchers.add(id));
         conn.heard_ms = now.mono_ms;
+        let conns = &self.out.conns;
+        self.admission.forget_waiting(|id| conns.waits_for_request(id));
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
         if !self.head_is_due_before_silence() {

@@ -80,13 +80,19 @@ fn a_balancer_that_does_not_say_whose_it_is_gets_no_word() {
     let gateway = Gateway::start(&["admission.proxy_protocol=true", "admission.trusted_proxies=127.0.0.1"]);
     let (_, head) = answer(gateway.addr, HANDSHAKE.as_bytes());
     assert_eq!(head, "");
+    let (_, head) = answer(gateway.addr, HANDSHAKE.as_bytes());
+    assert_eq!(head, "");
     // Its health checks begin with LOCAL, and so does this look at the metrics.
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     let (mut stream, head) = answer(gateway.addr, local);
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let mut body = String::new();
     stream.read_to_string(&mut body).expect("a body");
-    assert!(body.contains("ringroad_refused_total{reason=\"proxy_header\"} 1\n"), "{body}");
+    assert!(body.contains("ringroad_refused_total{reason=\"proxy_header\"} 2\n"), "{body}");
+    // Whoever runs it is told, and not once for each: at most by each worker.
+    let log = gateway.stop();
+    let told = log.matches("did not begin with a PROXY header").count();
+    assert!((1..=2).contains(&told), "{log}");
 }
 
 #[test]
