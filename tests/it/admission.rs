@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringroad::sim::HANDSHAKE;
 use serde_json::json;
 
@@ -135,4 +136,37 @@ fn connections_that_say_nothing_cannot_fill_the_gateway() {
     for vehicle in &mut vehicles {
         vehicle.sync();
     }
+}
+
+/// Slowloris: five thousand requests that come a byte at a time. Every one ends when its time is over, and the vehicles notice
+/// nothing.
+#[test]
+fn requests_that_never_end_cost_nobody_anything() {
+    const SLOW: u64 = 5_000;
+    const VEHICLES: u64 = 40;
+    // Before the gateway starts: it inherits the limit.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
+    let gateway = Gateway::start(&["limits.handshake_ms_max=2000", "presence.scope=none"]);
+    let timed_out = || gateway.metric("ringroad_connections_closed_total{reason=\"handshake_timeout\"}") as u64;
+    let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| dial(gateway.addr)).collect();
+    let mut vehicles: Vec<Client> =
+        (0..VEHICLES).map(|n| Client::connect(gateway.addr).register(&format!("steady-{n}"))).collect();
+    let mut head = b"GET /v2v HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
+    until("all have run out of time", || {
+        let byte = [head.next().expect("endless")];
+        for stream in &mut slow {
+            // Some have been closed by now.
+            let _ = stream.write(&byte);
+        }
+        for vehicle in &mut vehicles {
+            vehicle.sync();
+        }
+        timed_out() == SLOW
+    });
+    assert_eq!(gateway.vehicles(), VEHICLES);
+    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"reset\"}"), 0);
+    assert_eq!(gateway.metric_sum("ringroad_refused_total"), 0);
+    drop(slow);
+    until("nothing is left of them", || gateway.metric("ringroad_connections_open") as u64 == VEHICLES + 1);
 }
