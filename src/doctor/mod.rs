@@ -19,6 +19,8 @@ mod show;
 pub mod sysctls;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trees;
 
 use std::fmt;
 

@@ -118,7 +118,7 @@ fn connections_that_say_nothing_cannot_fill_the_gateway() {
     const SILENT: u64 = 400;
     let max = format!("admission.half_open_max={EACH}");
     let gateway = Gateway::start(&[&max, "limits.conns_per_worker_max=100", "limits.handshake_ms_max=600000"]);
-    let refused = || gateway.metric("ringroad_refused_total{reason=\"half_open\"}") as u64;
+    let refused = || gateway.metric("ringroad_refused_total{reason=\"half_open\"}");
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..SILENT {
         let mut stream = dial(gateway.addr);
@@ -148,7 +148,7 @@ fn requests_that_never_end_cost_nobody_anything() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
     let gateway = Gateway::start(&["limits.handshake_ms_max=2000", "presence.scope=none"]);
-    let timed_out = || gateway.metric("ringroad_connections_closed_total{reason=\"handshake_timeout\"}") as u64;
+    let timed_out = || gateway.metric("ringroad_connections_closed_total{reason=\"handshake_timeout\"}");
     let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| dial(gateway.addr)).collect();
     let mut vehicles: Vec<Client> =
         (0..VEHICLES).map(|n| Client::connect(gateway.addr).register(&format!("steady-{n}"))).collect();
@@ -168,5 +168,5 @@ fn requests_that_never_end_cost_nobody_anything() {
     assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"reset\"}"), 0);
     assert_eq!(gateway.metric_sum("ringroad_refused_total"), 0);
     drop(slow);
-    until("nothing is left of them", || gateway.metric("ringroad_connections_open") as u64 == VEHICLES + 1);
+    until("nothing is left of them", || gateway.metric("ringroad_connections_open") == VEHICLES + 1);
 }
