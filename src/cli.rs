@@ -5,6 +5,7 @@
 
 mod announced;
 mod backplane;
+mod doctor;
 mod drive;
 mod watched;
 
@@ -19,6 +20,7 @@ use ringroad::drive::{DriveOptions, Recording};
 use tracing_subscriber::EnvFilter;
 
 pub use announced::{announcement, demo_announcement};
+pub use doctor::{DoctorArgs, doctor};
 pub use drive::DriveArgs;
 pub use watched::{LiveTable, ProgressLine};
 
@@ -43,6 +45,8 @@ pub enum Asked {
     Demo(DemoArgs),
     /// Print the effective configuration as TOML, with a comment for every key
     Config(ConfigArgs),
+    /// Say what of this host keeps Ringroad from running well, and what to do about it
+    Doctor(DoctorArgs),
 }
 
 /// Where a configuration comes from.
@@ -312,6 +316,7 @@ mod tests {
             "ringroad demo --speedup 20 --listen 127.0.0.1:0",
             "ringroad config --check --config x.toml",
             "ringroad config --show-secrets --set auth.secret=x",
+            "ringroad doctor --json --capacity --config x.toml --listen 127.0.0.1:1 --workers 2 --root /tree --pid 1",
         ];
         for line in taken {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -337,6 +342,7 @@ mod tests {
             "ringroad drive ws://h/ --viewers 1 --view 30,-98,91,-97",
             "ringroad drive ws://h/ --viewers 1 --view nan,-98,31,-97",
             "ringroad config --check --show-secrets",
+            "ringroad doctor --pid self",
         ];
         for line in refused {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, UrlError};
+use crate::config::{Config, Steer, UrlError};
 use crate::io::radio::{Radio, RadioError};
 use crate::io::redis::tls::{Tls, TlsError};
 use crate::io::{self, Options, Running, StartError, start};
@@ -62,6 +62,7 @@ fn serve_on(mut config: Config, share_port: bool) -> Result<Running, GatewayErro
         workers,
         radio,
         unsent_bytes_max: config.limits.unsent_bytes_max,
+        steer_by_cpu: config.server.steer == Steer::Cpu,
         ..Options::default()
     };
     let config = Arc::new(config);

@@ -14,6 +14,7 @@
 //! - [`metrics`]: counters of one worker, and their exposition.
 //! - [`client`]: the other end of a connection, without its socket; [`dice`]: chance from a seed.
 //! - [`drive`]: a fleet of vehicles that speaks the real protocol.
+//! - [`doctor`]: what of this host stands in the way, and what to do about it.
 //! - [`sim`]: shards and clients in one thread on a simulated clock.
 
 pub mod turn;
@@ -29,4 +30,5 @@ pub mod metrics;
 pub mod client;
 pub mod dice;
 pub mod drive;
+pub mod doctor;
 pub mod sim;

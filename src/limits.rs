@@ -8,6 +8,16 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Header lines in one request.
 pub const REQUEST_HEADERS_MAX: usize = 64;
 
+/// PROXY header, version 2, after its first 16 bytes: addresses and what else a load balancer tells. Its makers advise
+/// senders to stay below 536 bytes in all.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2 * 1024;
+
+/// Connections of a worker that were not let in and are still told so; more are closed without a word.
+pub const TURNED_AWAY_MAX: usize = 1024;
+
+/// The longest time after which a client that was refused is told to come back.
+pub const RETRY_AFTER_S_MAX: u64 = 60;
+
 /// RFC 6455, section 5.5: "All control frames MUST have a payload length of 125 bytes or less".
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Asked::Drive(args) => drive(args),
         Asked::Demo(args) => demo(args),
         Asked::Config(args) => cli::show_config(&args),
+        Asked::Doctor(args) => cli::doctor(&args),
     });
     done.map_or_else(|failure| failure.tell(), |()| ExitCode::SUCCESS)
 }

@@ -127,6 +127,49 @@ fn a_reader_that_leaves_is_no_failure() {
     }
 }
 
+#[test]
+fn the_doctor_tells_of_this_host_and_exits_as_it_says() {
+    let output = run(&["doctor", "--json", "--capacity"], &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    let verdicts: Vec<_> = findings.iter().map(|finding| finding["verdict"].as_str().expect("a verdict")).collect();
+    let blocking = verdicts.contains(&"blocking");
+    assert_eq!(output.status.code(), Some(i32::from(blocking)), "{report:#}");
+    assert_eq!(text(&output.stderr).contains("blocking: "), blocking);
+    let found = |check: &str| findings.iter().find(|finding| finding["check"] == check).expect(check);
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
+    assert_eq!(found("kernel")["value"], release.trim());
+    // The other tests run gateways, so this host can.
+    assert_ne!(found("io_uring")["verdict"], "blocking");
+    assert!(report["capacity"]["connections"].as_u64().is_some_and(|count| count > 0), "{report:#}");
+
+    // Of a process that runs: this one, whose descriptors are as many.
+    let pid = std::process::id().to_string();
+    let of_pid = run(&["doctor", "--json", "--pid", &pid], &[]);
+    let of_pid: serde_json::Value = serde_json::from_slice(&of_pid.stdout).expect("JSON");
+    let limit = of_pid["findings"].as_array().expect("findings").iter().find(|of| of["check"] == "RLIMIT_NOFILE");
+    assert_eq!(limit.expect("a limit")["value"], found("RLIMIT_NOFILE")["value"]);
+}
+
+#[test]
+fn a_host_that_cannot_run_it_is_a_failure() {
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    let root = tree.path().to_str().expect("UTF-8");
+    let output = run(&["doctor", "--root", root], &[]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{}", text(&output.stderr));
+    let kernel = tree.path().join("proc/sys/kernel");
+    std::fs::create_dir_all(&kernel).expect("made");
+    std::fs::write(kernel.join("osrelease"), "4.19.0").expect("written");
+    let output = run(&["doctor", "--root", root], &[]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), "ringroad: blocking: kernel\n"));
+    assert!(text(&output.stdout).starts_with("blocking  kernel "), "{}", text(&output.stdout));
+    let output = run(&["doctor", "--pid", "4194305"], &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    // What it asks of the host depends on the configuration.
+    let output = run(&["doctor", "--root", root, "--json", "--listen", "127.0.0.1:443"], &[]);
+    assert!(text(&output.stdout).contains("443 may be bound"), "{}", text(&output.stdout));
+}
+
 /// A Redis server on a socket in the file system. It is stopped when it is dropped.
 struct Redis {
     process: Child,

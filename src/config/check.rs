@@ -77,6 +77,9 @@ pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
             given.len() == items.len() && given.iter().all(|word| words.contains(word))
         }
         (Kind::NodeId, Value::String(id)) => is_node_id(id),
+        (Kind::Networks, Value::Array(items)) => {
+            items.iter().all(|item| item.as_str().is_some_and(|text| super::admission::network(text).is_some()))
+        }
         (Kind::Tiles, Value::String(url)) => url.is_empty() || is_tile_url(url),
         _ => false,
     }
@@ -156,7 +159,7 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
             format!("`auth.secret` is {MASK}, which `ringroad config` prints in the place of a secret; set the secret"),
         );
     }
-    for (keys, reason) in config.redis.conflicts() {
+    for (keys, reason) in config.redis.conflicts().into_iter().chain(config.admission.conflicts()) {
         refuse(keys, reason);
     }
     problems
@@ -310,6 +313,12 @@ mod tests {
                 &["[]", "['emergency_alert', 'location_update']"],
                 &["['emergency']", "['signaling', 'signaling']", "'signaling'", "[1]"],
             ),
+            (
+                "admission.trusted_proxies",
+                &["[]", "['10.0.0.0/8', '2001:db8::/32', '192.0.2.1', '::1']"],
+                &["['proxy.example']", "['10.0.0.0/33']", "'10.0.0.1'", "[1]", "['']"],
+            ),
+            ("admission.half_open_max", &["1", "1000000"], &["0", "1000001"]),
             ("map.enabled", &["true", "false"], &["1", "'on'"]),
             (
                 "map.tile_url",
@@ -368,6 +377,8 @@ mod tests {
         type Change = fn(&mut Config);
         let cases: &[(Change, &str, &str)] = &[
             (|c| c.vehicles.heartbeat_timeout_ms = 25_000, "vehicles.heartbeat_timeout_ms", "vehicles.ping_ms"),
+            (|c| c.admission.proxy_protocol = true, "admission.proxy_protocol", "admission.trusted_proxies"),
+            (|c| c.admission.forwarded_for = true, "admission.forwarded_for", "admission.trusted_proxies"),
             (|c| c.limits.outbox_bytes_max = 65_536, "limits.outbox_bytes_max", "limits.message_bytes_max"),
             (|c| c.auth.required = true, "auth.required", "V2V_JWT_SECRET"),
             (|c| c.auth.secret = MASK.to_owned(), "auth.secret", "`ringroad config` prints"),

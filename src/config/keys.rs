@@ -23,6 +23,10 @@ pub struct Key {
 pub enum Kind {
     /// An IP address and a port.
     Address,
+    /// An IP address and a port, or nothing.
+    OptionalAddress,
+    /// Names of tenants.
+    Tenants,
     /// Path of a WebSocket endpoint beside the HTTP ones.
     Path,
     /// Any string.
@@ -57,6 +61,8 @@ pub enum Kind {
     NodeId,
     /// Where map tiles are, or nothing.
     Tiles,
+    /// IP networks or addresses.
+    Networks,
 }
 
 /// Paths that answer HTTP on the same port.
@@ -81,6 +87,9 @@ pub const PREFIX_CHARS_MAX: usize = 64;
 /// Characters of a node's name, and of an event's.
 pub const NAME_CHARS_MAX: usize = 64;
 
+/// Tenants. Each worker looks at each of them in every turn.
+pub const TENANTS_MAX: usize = 256;
+
 const DAY_MS: u64 = 86_400_000;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -100,6 +109,20 @@ pub const KEYS: &[Key] = &[
         Kind::Whole(0, 600_000),
         "ms",
         "Time over which connections are let go of after SIGTERM, each told its own moment; 0: all at once",
+    ),
+    key(
+        "server.steer",
+        Kind::Choice(&["hash", "cpu"]),
+        "",
+        "Which worker gets a new connection: any (hash), or that of the CPU which takes in its packets (cpu, from Linux \
+         6.2 on), where a network card's queues are spread over all CPUs (tuning/affinity)",
+    ),
+    key(
+        "server.private_listen",
+        Kind::OptionalAddress,
+        "",
+        "Address and port of a second listener, for operators: /metrics, /vehicles and /presence need no token there, and \
+         without a token are nowhere else; empty: none",
     ),
     key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
     key(
@@ -208,8 +231,42 @@ pub const KEYS: &[Key] = &[
     ),
     key("rate_limits.emergency_alert", Kind::Bucket, "", "The same for emergency_alert"),
     key("presence.scope", Kind::Choice(&["all", "nearby", "none"]), "", "Who hears of a vehicle's coming and going"),
-    key("auth.required", Kind::Flag, "", "Whether register needs a valid authToken"),
-    key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens"),
+    key("auth.required", Kind::Flag, "", "Whether connections need a valid token"),
+    key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens; empty: none"),
+    key(
+        "auth.key_file",
+        Kind::Text,
+        "",
+        "File with the public keys of the RS256, ES256 and EdDSA tokens, PEM or JWKS; read again when it changes; \
+         empty: none",
+    ),
+    key("auth.issuer", Kind::Text, "", "What a token's iss must be; empty: anything"),
+    key("auth.audience", Kind::Text, "", "What a token's aud must name; empty: anything"),
+    key(
+        "auth.tenants",
+        Kind::Tenants,
+        "",
+        "Names that a token's tenant may be; tenants do not see each other at all, and every client's token must name \
+         one; empty: there are no tenants",
+    ),
+    key(
+        "auth.leeway_ms",
+        Kind::Whole(0, 300_000),
+        "ms",
+        "How much clocks may differ: a token counts this much before its nbf and beyond its exp",
+    ),
+    key(
+        "auth.wait_ms",
+        Kind::Whole(100, 600_000),
+        "ms",
+        "How long a connection may be there without having shown a token; then it is closed with 1008",
+    ),
+    key(
+        "auth.warn_ms",
+        Kind::Whole(0, DAY_MS),
+        "ms",
+        "So long before its token ends is a client told token_expiring; 0: not at all",
+    ),
     key(
         "redis.url",
         Kind::Servers,
@@ -317,6 +374,44 @@ pub const KEYS: &[Key] = &[
         "Bytes for one connection that wait in the kernel because its reader takes no more; what is there is sent, \
          however old",
     ),
+    key(
+        "admission.half_open_max",
+        Kind::Whole(1, 1_000_000),
+        "connections",
+        "A connection that has not completed its request is closed when so many newer ones have come to its worker",
+    ),
+    key(
+        "admission.conns_per_address_max",
+        Kind::Whole(0, 1_000_000),
+        "connections",
+        "Connections of one worker from one IPv4 address or IPv6 /64; more are refused with 429; 0: any number. Vehicles \
+         behind one carrier's gateway share an address",
+    ),
+    key(
+        "admission.accept_rate",
+        Kind::Bucket,
+        "",
+        "Token bucket per worker for WebSocket handshakes; beyond, they are refused with 503 and a Retry-After at which \
+         there will be room; burst 0: unlimited",
+    ),
+    key(
+        "admission.trusted_proxies",
+        Kind::Networks,
+        "",
+        "Networks or addresses of proxies whose word on a client's address is believed; themselves they are not limited",
+    ),
+    key(
+        "admission.proxy_protocol",
+        Kind::Flag,
+        "",
+        "Whether connections from trusted proxies begin with a PROXY header, version 2; those that do not are closed",
+    ),
+    key(
+        "admission.forwarded_for",
+        Kind::Flag,
+        "",
+        "Whether trusted proxies name the client in X-Forwarded-For; only if each of them appends to it",
+    ),
     key("radio.device", Kind::Text, "", "Serial device of the radio modem; empty: none"),
     key("radio.baud", Kind::Baud, "baud", "Speed of the serial line"),
     key("radio.short_ids", Kind::ShortIds, "", "Short radio ids to vehicle ids"),
@@ -404,6 +499,10 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Address => write!(f, "an IP address and a port, such as \"0.0.0.0:3002\" or \"[::]:3002\""),
+            Kind::OptionalAddress => write!(f, "an IP address and a port, such as \"127.0.0.1:3003\", or nothing"),
+            Kind::Tenants => {
+                write!(f, "at most {TENANTS_MAX} names, each once, of 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -")
+            }
             Kind::Path => {
                 write!(f, "a path that starts with '/', without '?', '#' or spaces, and is none of the HTTP paths (")?;
                 write!(f, "{})", HTTP_PATHS.join(", "))
@@ -425,6 +524,7 @@ impl fmt::Display for Kind {
             Kind::Prefix => write!(f, "at most {PREFIX_CHARS_MAX} ASCII characters without blanks"),
             Kind::Events => write!(f, "a list of events, each 1 to {NAME_CHARS_MAX} of a-z _"),
             Kind::Words(words) => write!(f, "a list of any of \"{}\", each once", words.join("\", \"")),
+            Kind::Networks => write!(f, "a list of networks or addresses such as \"10.0.0.0/8\" or \"2001:db8::1\""),
             Kind::NodeId => write!(f, "1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, or nothing"),
             Kind::Tiles => {
                 write!(

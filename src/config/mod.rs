@@ -4,6 +4,7 @@
 //! names every key with its unit and range, `sources` reads the layers and refuses what it does not know, `check` holds
 //! the rules, `show` prints a configuration back, `reload` says what a running gateway takes of another one. `redis` and `url` turn the backplane's part into servers.
 
+mod admission;
 mod check;
 mod error;
 pub mod keys;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use admission::Admission;
 pub use check::check;
 pub use error::{ConfigError, Problem, Source};
 pub use redis::{Redis, Servers, Topology};
@@ -40,12 +42,14 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// Who hears of presence.
     pub presence: Presence,
-    /// Who may register.
+    /// Who may connect, and as whom.
     pub auth: Auth,
     /// The backplane.
     pub redis: Redis,
     /// Bounds.
     pub limits: Limits,
+    /// Who is let in at the door.
+    pub admission: Admission,
     /// The serial radio modem.
     pub radio: Radio,
     /// The live map.
@@ -68,6 +72,20 @@ pub struct Server {
     pub allowed_origins: Vec<String>,
     /// Time over which connections are let go of after SIGTERM; 0: all at once.
     pub drain_ms: u64,
+    /// Which worker gets a new connection.
+    pub steer: Steer,
+    /// Address and port of a second listener, for operators; empty: none.
+    pub private_listen: String,
+}
+
+/// Which worker gets a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steer {
+    /// Any: a hash of both addresses decides.
+    Hash,
+    /// That of the CPU which takes in the connection's first packet.
+    Cpu,
 }
 
 /// `[vehicles]`
@@ -169,13 +187,27 @@ pub struct Presence {
 }
 
 /// `[auth]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
-    /// Whether `register` needs a valid `authToken`.
+    /// Whether connections need a valid token.
     pub required: bool,
-    /// Secret of the HS256 tokens.
+    /// Secret of the HS256 tokens; empty: none.
     pub secret: String,
+    /// File with public keys, PEM or JWKS; empty: none.
+    pub key_file: String,
+    /// What `iss` must be; empty: anything.
+    pub issuer: String,
+    /// What `aud` must name; empty: anything.
+    pub audience: String,
+    /// Names that `tenant` may be, each with a world of its own; empty: there are no tenants.
+    pub tenants: Vec<String>,
+    /// How much clocks may differ: a token counts this much before its `nbf` and beyond its `exp`.
+    pub leeway_ms: u64,
+    /// How long a connection may be there without a token.
+    pub wait_ms: u64,
+    /// So long before its token ends is a client warned; 0: it is not.
+    pub warn_ms: u64,
 }
 
 /// `[limits]`
@@ -277,6 +309,8 @@ impl Default for Server {
             path: "/v2v".into(),
             allowed_origins: Vec::new(),
             drain_ms: 10_000,
+            steer: Steer::Hash,
+            private_listen: String::new(),
         }
     }
 }
@@ -330,6 +364,22 @@ impl Default for RateLimits {
 impl Default for Presence {
     fn default() -> Self {
         Presence { scope: PresenceScope::All }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            required: false,
+            secret: String::new(),
+            key_file: String::new(),
+            issuer: String::new(),
+            audience: String::new(),
+            tenants: Vec::new(),
+            leeway_ms: 5_000,
+            wait_ms: 10_000,
+            warn_ms: 60_000,
+        }
     }
 }
 

@@ -8,7 +8,14 @@ use io_uring::IoUring;
 use super::ring::DataRing;
 
 /// The first kernel with `DEFER_TASKRUN`, which is what makes the data ring worth having.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// What a ring here can do beyond what every ring that Ringroad uses can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// It can wait for completions to gather before it wakes (Linux 6.12).
+    pub min_wait: bool,
+}
 
 /// Why io_uring cannot be used here, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +50,13 @@ pub enum Unavailable {
 }
 
 /// Creates a small ring of the needed kind and drops it again.
-pub fn check() -> Result<(), Unavailable> {
+pub fn check() -> Result<Features, Unavailable> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     if version(&release).is_some_and(|version| version < KERNEL_MIN) {
         return Err(Unavailable::KernelTooOld(release.trim().to_owned()));
     }
     let ring: io::Result<IoUring> = DataRing::builder().build(8);
-    ring.map(drop).map_err(explain)
+    ring.map(|ring| Features { min_wait: ring.params().is_feature_min_timeout() }).map_err(explain)
 }
 
 /// Finds out who is behind the failure to set up a ring.
@@ -72,7 +79,8 @@ pub(crate) fn explain(error: io::Error) -> Unavailable {
     }
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+/// The first two numbers of a kernel's release.
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

@@ -53,6 +53,9 @@ pub struct Options {
     pub unsent_bytes_max: u32,
     /// Bind each worker to a CPU.
     pub pin: bool,
+    /// Give a new connection to the worker of the CPU that takes in its first packet, if there is one
+    /// (`SO_INCOMING_CPU`); otherwise, and on kernels before 6.2, a hash of its addresses decides.
+    pub steer_by_cpu: bool,
     /// The radio modem, for worker 0.
     pub radio: Option<Radio>,
     /// How links over TCP are encrypted; `None`: they are not.
@@ -73,6 +76,7 @@ impl Default for Options {
             send_buffer_bytes: 0,
             unsent_bytes_max: 0,
             pin: true,
+            steer_by_cpu: false,
             radio: None,
             link_tls: None,
         }
@@ -239,7 +243,7 @@ where
     let cpus = allowed_cpus();
     let workers = if options.workers == 0 { cpus.len().min(usize::from(u16::MAX)) as u16 } else { options.workers };
     let (addr, mut listeners) = match options.listen {
-        Some(addr) => bind_all(addr, workers, &options).map_err(|source| StartError::Listen { addr, source })?,
+        Some(addr) => bind_all(addr, workers, &cpus, &options).map_err(|source| StartError::Listen { addr, source })?,
         None => (None, Vec::new()),
     };
     let buffers = options.buffers.clamp(1, 1 << 15).next_power_of_two();
@@ -261,7 +265,7 @@ where
     for (shard, (wake, mesh)) in (0..).map(ShardId).zip(wakes.iter().zip(Mesh::between(&wakes))) {
         let kit = Kit {
             shard,
-            cpu: options.pin.then(|| cpus[usize::from(shard.0) % cpus.len()]),
+            cpu: options.pin.then(|| cpu_of(shard, &cpus)),
             sizes,
             listener: listeners.pop(),
             target: options.target,
@@ -358,17 +362,30 @@ fn runtime() -> io::Result<Runtime> {
     monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().uring_builder(ring).with_entries(256).enable_timer().build()
 }
 
-/// One listener per worker, in worker order: the kernel numbers a group by it.
-fn bind_all(addr: SocketAddr, workers: u16, options: &Options) -> io::Result<(Option<SocketAddr>, Vec<OwnedFd>)> {
+/// The CPU that a worker is bound to.
+fn cpu_of(worker: ShardId, cpus: &[usize]) -> usize {
+    cpus[usize::from(worker.0) % cpus.len()]
+}
+
+/// One listener per worker, in worker order.
+fn bind_all(
+    addr: SocketAddr,
+    workers: u16,
+    cpus: &[usize],
+    options: &Options,
+) -> io::Result<(Option<SocketAddr>, Vec<OwnedFd>)> {
     if !options.share_port && addr.port() != 0 {
         // Without SO_REUSEPORT this fails beside any other listener, even one that would share.
         socket(addr)?.bind(&addr.into())?;
     }
     let mut addr = addr;
     let mut listeners = Vec::new();
-    for _ in 0..workers {
+    for worker in (0..workers).map(ShardId) {
         let socket = socket(addr)?;
         socket.set_reuse_port(true)?;
+        if options.steer_by_cpu {
+            socket.set_cpu_affinity(cpu_of(worker, cpus))?;
+        }
         // Accepted sockets inherit all three.
         socket.set_tcp_nodelay(true)?;
         if options.send_buffer_bytes > 0 {
@@ -420,12 +437,42 @@ mod tests {
     #[test]
     fn accepted_sockets_have_the_options_of_their_listener() {
         let options = Options { unsent_bytes_max: 12_345, send_buffer_bytes: 20_000, ..Options::default() };
-        let (addr, mut listeners) = bind_all(([127, 0, 0, 1], 0).into(), 1, &options).unwrap();
+        let (addr, mut listeners) = bind_all(([127, 0, 0, 1], 0).into(), 1, &[0], &options).unwrap();
         let client = std::net::TcpStream::connect(addr.unwrap()).unwrap();
         let (accepted, _) = Socket::from(listeners.remove(0)).accept().unwrap();
         assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 12_345);
         assert!(accepted.tcp_nodelay().unwrap());
         assert_eq!(accepted.send_buffer_size().unwrap(), 40_000, "Linux doubles it");
         drop(client);
+    }
+
+    /// On loopback the CPU that connects takes the packet in.
+    #[test]
+    fn a_connection_goes_to_the_worker_of_the_cpu_that_takes_it_in() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        if probe::version(&release).is_some_and(|version| version < (6, 2)) {
+            return;
+        }
+        let cpus = allowed_cpus();
+        let options = Options { steer_by_cpu: true, ..Options::default() };
+        // The workers in another order than their CPUs, so that no other rule gives the same.
+        let order: Vec<_> = cpus.iter().rev().copied().collect();
+        let (addr, listeners) = bind_all(([127, 0, 0, 1], 0).into(), order.len() as u16, &order, &options).unwrap();
+        let listeners: Vec<_> = listeners.into_iter().map(Socket::from).collect();
+        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        for (worker, cpu) in order.iter().enumerate() {
+            let connects = thread::spawn({
+                let cpu = *cpu;
+                move || {
+                    let mut only = CpuSet::new();
+                    only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only)).unwrap();
+                    (0..16).map(|_| std::net::TcpStream::connect(addr.unwrap()).unwrap()).collect::<Vec<_>>()
+                }
+            });
+            let clients = connects.join().unwrap();
+            let accepted = listeners.iter().map(|listener| std::iter::from_fn(|| listener.accept().ok()).count());
+            let expected = (0..order.len()).map(|other| if other == worker { clients.len() } else { 0 });
+            assert_eq!(accepted.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "CPU {cpu} of {order:?}");
+        }
     }
 }

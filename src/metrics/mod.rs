@@ -18,7 +18,7 @@ pub(crate) use table::counters;
 
 use crate::io::counters::ShellCounters;
 use crate::shard::backplane::counters::BackplaneCounters;
-use crate::shard::close::{CloseReason, ShedReason, SlowIn};
+use crate::shard::close::{CloseReason, Refused, ShedReason, SlowIn};
 use crate::wire::error::ErrorCode;
 
 counters! {
@@ -51,6 +51,7 @@ counters! {
         slow_readers: PerLabel<SlowIn> = counter "ringroad_slow_readers_total", "",
             "Connections closed because events waited for them beyond a bound, by which.";
         closes: PerLabel<CloseReason> = counter "ringroad_connections_closed_total", "", "Connections closed, by why.";
+        refused: PerLabel<Refused> = counter "ringroad_refused_total", "", "Connections and handshakes not let in, by why.";
         http_requests: u64 = counter "ringroad_http_requests_total", "", "HTTP requests answered, upgrades left out.";
 
         // In and out.

@@ -64,6 +64,24 @@ impl CloseReason {
 }
 
 labels! {
+    /// Why somebody was not let in.
+    pub enum Refused for "reason" {
+        /// The worker has `limits.conns_per_worker_max` connections.
+        Full = "full",
+        /// The gateway stops.
+        Stopping = "stopping",
+        /// Its address has `admission.conns_per_address_max` connections.
+        Address = "address",
+        /// Handshakes came faster than `admission.accept_rate`.
+        Rate = "rate",
+        /// Nothing came, and `admission.half_open_max` others waited too.
+        HalfOpen = "half_open",
+        /// A trusted proxy did not begin with a PROXY header.
+        ProxyHeader = "proxy_header",
+    }
+}
+
+labels! {
     /// Why something was dropped on purpose while its connection lived on.
     pub enum ShedReason for "reason" {
         /// A note for another worker, whose inbox was full and whose backlog was too.

@@ -90,6 +90,8 @@ pub struct Conn {
     pub finishing: bool,
     /// The peer sends no more.
     pub ended: bool,
+    /// It was not let in, and is read its answer.
+    pub turned_away: bool,
 }
 
 /// A part of a connection that most have for a moment, or never.
@@ -121,12 +123,29 @@ impl Conn {
 pub struct Conns {
     slots: Table<Option<Conn>>,
     len: usize,
+    turned_away: usize,
 }
 
 impl Conns {
     /// How many are open.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many of them have been let in.
+    pub fn let_in(&self) -> usize {
+        self.len - self.turned_away
+    }
+
+    /// A connection is not let in; false if too many others are being told so already.
+    pub fn turn_away(&mut self, id: ConnId) -> bool {
+        if self.turned_away >= limits::TURNED_AWAY_MAX {
+            return false;
+        }
+        let Some(conn) = self.find(id) else { return false };
+        let is_new = !std::mem::replace(&mut conn.turned_away, true);
+        self.turned_away += usize::from(is_new);
+        true
     }
 
     /// Whether there are none.
@@ -153,9 +172,15 @@ impl Conns {
         self.slots.get(id.index)?.as_ref().filter(|conn| conn.generation == id.generation)
     }
 
+    /// Whether its request has not come, or not all of it.
+    pub fn waits_for_request(&self, id: ConnId) -> bool {
+        self.peek(id).is_some_and(|conn| matches!(conn.phase, Phase::Upgrading))
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
-        self.find(id)?;
+        let turned_away = self.find(id)?.turned_away;
         self.len -= 1;
+        self.turned_away -= usize::from(turned_away);
         self.slots.get_mut(id.index)?.take()
     }
 

@@ -3,13 +3,16 @@
 //! A [`Shard`] owns the connections of its worker and their vehicles, and knows every other vehicle of its host. It is
 //! a [`Core`]: the shell hands it bytes and time, and reads back what to send. Nothing here waits, spawns or locks.
 //!
-//! In reading order: `conns`, `session` and `drain` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
+//! In reading order: `admission` (who is let in), `conns`, `session` and `drain` (a connection's life), `commands` (what clients
+//! ask), `vehicles`, `world`
 //! `pairs`, `nearby` and `crowd` (who is near whom), `watch` (views), `presence` and `relay`, `log`, `outbox` and
 //! `fanout` (to many), `mail` (to other shards),
-//! `backplane` (to other hosts), `http` and `gather`, `radio`.
+//! `backplane` (to other hosts), `http`, `gather` and `census`, `radio`.
 
+mod admission;
 mod auth;
 pub mod backplane;
+pub mod census;
 pub mod close;
 mod commands;
 mod conns;
@@ -45,6 +48,7 @@ use crate::metrics::Counters;
 use crate::turn::{ConnId, Core, Input, Now, ShardId, Turn};
 use crate::wire::tape::Parser;
 
+use admission::Admission;
 use auth::Auth;
 use backplane::{Backplane, Node};
 use drain::Drain;
@@ -63,6 +67,8 @@ pub use mail::Batch;
 enum Timer {
     /// The request head should be complete.
     Head(ConnId),
+    /// How does its token stand?
+    Token(ConnId),
     /// Has it said anything lately?
     Silence(ConnId),
     /// Positions may be sent again.
@@ -111,6 +117,7 @@ pub struct Shard {
     worlds: Worlds,
     mesh: Mesh,
     ids: Ids,
+    admission: Admission,
     auth: Auth,
     /// Away while a message is read.
     parser: Option<Parser>,
@@ -153,6 +160,7 @@ impl Shard {
             worlds: Worlds::new(&config),
             mesh: Mesh::new(id, shards),
             ids: Ids::new(seed),
+            admission: Admission::new(&config.admission),
             auth: Auth::new(&config.auth),
             parser: None,
             radio: Radio::new(&config.radio),
@@ -169,9 +177,8 @@ impl Shard {
 
     /// Goes on with other settings, as far as [`crate::config::reload`] lets them change.
     fn configure(&mut self, config: Arc<Config>) {
-        if config.auth != self.config.auth {
-            self.auth = Auth::new(&config.auth);
-        }
+        self.auth.configure(&config.auth);
+        self.admission.configure(&config.admission);
         self.worlds.iter_mut().for_each(|world| world.config = config.clone());
         self.out.config = config.clone();
         self.config = config;
@@ -180,6 +187,7 @@ impl Shard {
     fn fire(&mut self, now: Now, timer: Timer) {
         match timer {
             Timer::Head(id) => self.check_head(now, id),
+            Timer::Token(id) => self.check_token(now, id),
             Timer::Silence(id) => self.check_silence(now, id),
             Timer::Flush(id) => {
                 if let Some(conn) = self.out.conns.find(id) {
@@ -301,7 +309,7 @@ impl Shard {
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),
                 What::Radio(frame) => self.radio_send(frame),
-                What::Ask { listing, number } => self.asked(now, from, listing, number),
+                What::Ask { listing, number } => self.asked(now, from, world, listing, number),
                 What::Answer { number, part } => self.answered(now, number, part),
                 What::BusFrame { square, frame } => self.frame_passed_on(now, square, &frame),
                 What::AskSquare(square) => self.square_asked(now, square),
@@ -331,7 +339,8 @@ impl Core for Shard {
         self.settled = false;
         self.turn_done();
         match input {
-            Input::Opened { conn, .. } => self.opened(now, conn),
+            Input::Opened { conn, peer } => self.opened(now, conn, peer, false),
+            Input::OpenedPrivately { conn, peer } => self.opened(now, conn, peer, true),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Ended { conn, how } => self.ended(now, conn, how),
             Input::Blocked { conn, rest } => self.out.blocked(now, conn, rest, &self.worlds),
@@ -345,6 +354,7 @@ impl Core for Shard {
             Input::LinkUp { link } => self.link_input(now, |client| client.link_up(now, link)),
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
+            Input::Keys(keys) => self.keys_changed(now, keys),
             Input::Load { percent } => self.out.heed_load(percent),
             Input::Configure { config } => self.configure(config),
             Input::Drain { over_ms } => self.drain(now, over_ms),
@@ -372,6 +382,8 @@ impl Core for Shard {
         std::mem::swap(&mut self.released_last, &mut self.out.released);
         for id in &self.released_last {
             self.gatherings.conn_ends(*id);
+            self.admission.leave(*id);
+            self.auth.conn_ends(*id);
         }
         let has_link_work = self.bus.as_mut().is_some_and(|bus| bus.has_work());
         let nothing = self.out.sends.is_empty()

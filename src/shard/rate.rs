@@ -25,6 +25,11 @@ impl Level {
         Ok(())
     }
 
+    /// In how many milliseconds the bucket will be full again.
+    pub fn wait_ms(&self, now_ms: u64) -> u64 {
+        self.full_at_us.saturating_sub(now_ms * 1_000).div_ceil(1_000)
+    }
+
     /// Takes tokens whether they are there or not: what they were for has been done.
     pub fn spend(&mut self, bucket: Bucket, tokens: u64, now_ms: u64) {
         if bucket.burst > 0 && tokens > 0 {

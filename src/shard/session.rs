@@ -1,5 +1,7 @@
 //! A connection's life from its first byte to its last: upgrade, WebSocket messages, liveness, closing.
 
+use std::net::IpAddr;
+
 use crate::limits;
 use crate::turn::{ConnId, Ended, Now};
 use crate::wire::error::ErrorCode;
@@ -9,24 +11,56 @@ use crate::wire::message::{Message, ProtocolError};
 use crate::wire::slim;
 use crate::wire::upgrade::{self, Request};
 
-use super::close::CloseReason;
+use super::close::{CloseReason, Refused};
 use super::conns::{Conn, Dialect, Phase};
 use super::{Shard, Timer};
 
+/// When to come again for who was refused for a reason that has no time of its own.
+const FULL_RETRY_S: u64 = 5;
+
 impl Shard {
-    pub(super) fn opened(&mut self, now: Now, id: ConnId) {
+    pub(super) fn opened(&mut self, now: Now, id: ConnId, peer: IpAddr) {
         self.out.counters.connections_opened += 1;
-        let full = self.out.conns.len() >= self.config.limits.conns_per_worker_max as usize;
+        let full = self.out.conns.let_in() >= self.config.limits.conns_per_worker_max as usize;
         self.out.conns.insert(id, Conn { heard_ms: now.mono_ms, ..Conn::default() });
         if full || self.stopping {
-            self.out.bytes(id, |out| {
-                let body = br#"{"error":"full"}"#;
-                upgrade::reply(out, 503, "application/json", &[("Retry-After", "5")], false, body);
-            });
-            self.out.finish(now, id, CloseReason::Refused);
+            self.refuse(now, id, if full { Refused::Full } else { Refused::Stopping }, FULL_RETRY_S);
             return;
         }
+        if let Err(refused) = self.admission.open(id, peer) {
+            self.refuse(now, id, refused, FULL_RETRY_S);
+            return;
+        }
+        let conns = &self.out.conns;
+        if let Some(oldest) = self.admission.wait_for_request(id, |id| conns.waits_for_request(id))
+            && conns.waits_for_request(oldest)
+        {
+            self.refuse(now, oldest, Refused::HalfOpen, FULL_RETRY_S);
+        }
         self.out.timers.set(now.mono_ms + self.config.limits.handshake_ms_max, Timer::Head(id));
+    }
+
+    /// Does not let somebody in, and says when to come again.
+    fn refuse(&mut self, now: Now, id: ConnId, refused: Refused, retry_s: u64) {
+        self.out.counters.refused.increment(refused);
+        if !self.out.conns.turn_away(id) {
+            self.out.counters.closes.increment(CloseReason::Refused);
+            self.out.release(id);
+            return;
+        }
+        let (status, body) = match refused {
+            Refused::Address => (429, &br#"{"error":"too_many_connections"}"#[..]),
+            Refused::Rate | Refused::HalfOpen => (503, &br#"{"error":"busy"}"#[..]),
+            Refused::Full | Refused::Stopping => (503, &br#"{"error":"full"}"#[..]),
+            // Who speaks something else would not understand HTTP either.
+            Refused::ProxyHeader => (0, &b""[..]),
+        };
+        if status > 0 {
+            let retry_s = retry_s.to_string();
+            let headers = [("Retry-After", retry_s.as_str())];
+            self.out.bytes(id, |out| upgrade::reply(out, status, "application/json", &headers, false, body));
+        }
+        self.out.finish(now, id, CloseReason::Refused);
     }
 
     pub(super) fn bytes(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
@@ -34,10 +68,10 @@ impl Shard {
         match conn.phase {
             Phase::Open => self.messages(now, id, bytes),
             Phase::Upgrading => match conn.passing.take() {
-                None => self.request(now, id, bytes),
+                None => self.beginning(now, id, bytes),
                 Some(mut passing) => {
                     passing.head.extend_from_slice(bytes);
-                    self.request(now, id, &mut passing.head);
+                    self.beginning(now, id, &mut passing.head);
                 }
             },
             // RFC 6455, section 1.4: "After sending a control frame indicating the connection should be closed, a peer
@@ -46,13 +80,35 @@ impl Shard {
         }
     }
 
+    /// Everything that came so far: a proxy's header, if one is due, and a request head.
+    fn beginning(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
+        match self.admission.header(now, id, bytes) {
+            Ok(Some(used)) if used < bytes.len() => self.request(now, id, &mut bytes[used..]),
+            Ok(Some(_)) => {}
+            Ok(None) => self.keep_head(id, bytes),
+            Err(refused) => self.refuse(now, id, refused, FULL_RETRY_S),
+        }
+    }
+
+    /// Keeps what came until the rest is there.
+    fn keep_head(&mut self, id: ConnId, bytes: &[u8]) {
+        if let Some(conn) = self.out.conns.find(id) {
+            conn.passing.get_or_insert_default().head = bytes.to_vec();
+        }
+    }
+
     /// Everything that came so far of a request head.
     fn request(&mut self, now: Now, id: ConnId, bytes: &mut [u8]) {
-        let (used, dialect) = match upgrade::parse(bytes) {
+        let parsed = upgrade::parse(bytes);
+        if let Ok(Some((_, used))) = parsed
+            && let Err(refused) = self.admission.request(id, &bytes[..used])
+        {
+            self.refuse(now, id, refused, FULL_RETRY_S);
+            return;
+        }
+        let (used, dialect) = match parsed {
             Ok(None) => {
-                if let Some(conn) = self.out.conns.find(id) {
-                    conn.passing.get_or_insert_default().head = bytes.to_vec();
-                }
+                self.keep_head(id, bytes);
                 return;
             }
             Err(refusal) => {
@@ -74,6 +130,10 @@ impl Shard {
                     self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
                     return;
                 }
+                if let Err(retry_s) = self.admission.accept(now) {
+                    self.refuse(now, id, Refused::Rate, retry_s);
+                    return;
+                }
                 let slim = request.offers(slim::SUBPROTOCOL);
                 self.out.bytes(id, |out| upgrade::accept(out, &request, slim.then_some(slim::SUBPROTOCOL)));
                 (used, if slim { Dialect::Slim } else { Dialect::V2vJson })
@@ -87,6 +147,8 @@ impl Shard {
         conn.cursor = world.log.head();
         conn.watcher = (dialect == Dialect::Slim).then(|| world.watchers.add(id));
         conn.heard_ms = now.mono_ms;
+        let conns = &self.out.conns;
+        self.admission.forget_waiting(|id| conns.waits_for_request(id));
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
         self.send_away_if_draining(now, id);

@@ -1,7 +1,7 @@
 //! One host: its shards, the inboxes between them, and who is connected.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Faults;
@@ -16,7 +16,7 @@ use crate::turn::{ConnId, Core, Ended, Input, LinkId, Now, ShardId};
 /// What the clients of a host do.
 #[derive(Clone, Debug)]
 pub(super) enum Deed {
-    Opened,
+    Opened(IpAddr),
     Bytes(Vec<u8>),
     Ended(Ended),
     Writable,
@@ -134,10 +134,9 @@ impl Host {
             return;
         }
         let now = self.time(now);
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let shard = &mut self.shards[shard];
         match deed {
-            Deed::Opened => shard.handle(now, Input::Opened { conn, peer }),
+            Deed::Opened(peer) => shard.handle(now, Input::Opened { conn, peer }),
             Deed::Bytes(mut bytes) => shard.handle(now, Input::Bytes { conn, bytes: &mut bytes }),
             Deed::Ended(how) => shard.handle(now, Input::Ended { conn, how }),
             Deed::Writable => shard.handle(now, Input::Writable { conn }),

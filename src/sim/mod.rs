@@ -11,6 +11,7 @@ mod host;
 mod network;
 mod redis;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -239,11 +240,16 @@ impl World {
 
     /// Opens a connection to a shard of a host, without a handshake.
     pub fn open_at(&mut self, host: usize, shard: usize) -> ClientId {
+        self.open_from(host, shard, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Opens a connection to a shard of a host from an address, without a handshake.
+    pub fn open_from(&mut self, host: usize, shard: usize, peer: IpAddr) -> ClientId {
         assert!(self.is_alive(host), "nobody listens");
         let client = ClientId(self.clients.len());
         let conn = self.hosts[host].seat(shard, client);
         self.clients.push(Client::new(host, shard, conn));
-        self.does(client, Deed::Opened);
+        self.does(client, Deed::Opened(peer));
         self.settle();
         client
     }

@@ -13,6 +13,7 @@
 
 pub mod upgrade;
 pub mod frame;
+pub mod front;
 pub mod message;
 pub mod tape;
 pub mod json;

@@ -15,6 +15,7 @@ mod gateway;
 mod patience;
 mod relayed;
 
+mod admission;
 mod alert;
 mod garbage;
 mod hello;

@@ -8,6 +8,7 @@ mod shrink;
 mod significant;
 mod slim;
 
+mod admission;
 mod bad_input;
 mod broadcast;
 mod crowd;
