@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use cli::{Asked, DemoArgs, DriveArgs, Failure};
 use ringroad::config::Config;
 use ringroad::drive::{self, DriveOptions, Report};
-use ringroad::gateway;
-use ringroad::io::{Running, signals};
+use ringroad::gateway::{self, Gateway};
+use ringroad::io::signals;
 
 /// One heap per thread: what a worker allocates, it frees.
 #[global_allocator]
@@ -32,13 +32,16 @@ fn serve(config: Config) -> Result<(), Failure> {
     if let (Some(addr), workers) = (running.addr(), running.workers()) {
         cli::say(&cli::announcement(&config, addr, workers.into()))?;
     }
+    if let Some(addr) = running.private_addr() {
+        cli::say(&format!("private address: {addr}\n"))?;
+    }
     signals::wait_while(&running).map_err(runtime)?;
     running.stop();
     running.join().map_err(runtime)
 }
 
 /// Starts the gateway's workers, signals blocked in all of them.
-fn start(config: &Config) -> Result<Running, Failure> {
+fn start(config: &Config) -> Result<Gateway, Failure> {
     signals::block().map_err(runtime)?;
     gateway::serve(config.clone()).map_err(runtime)
 }

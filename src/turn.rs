@@ -10,7 +10,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::auth::Keys;
 use crate::metrics::Counters;
 
 /// Time as a core sees it. Both move only when the shell says so.
@@ -116,6 +118,13 @@ pub enum Input<'a, Mail> {
         /// The other end.
         peer: IpAddr,
     },
+    /// A socket is there that came to the private address. Otherwise as [`Input::Opened`].
+    OpenedPrivately {
+        /// Its id until the core releases it.
+        conn: ConnId,
+        /// The other end.
+        peer: IpAddr,
+    },
     /// Bytes arrived. The core may change them in place; they are gone when `handle` returns.
     Bytes {
         /// From whom.
@@ -186,6 +195,9 @@ pub enum Input<'a, Mail> {
         /// Share of its time that it did not sleep, 0 to 100.
         percent: u8,
     },
+    /// From now on tokens are checked with these keys. `None`: there should be others, and they could not be read; to be
+    /// counted.
+    Keys(Option<Arc<Keys>>),
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,
 }

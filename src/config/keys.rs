@@ -23,6 +23,10 @@ pub struct Key {
 pub enum Kind {
     /// An IP address and a port.
     Address,
+    /// An IP address and a port, or nothing.
+    OptionalAddress,
+    /// Names of tenants.
+    Tenants,
     /// Path of a WebSocket endpoint beside the HTTP ones.
     Path,
     /// Any string.
@@ -81,6 +85,9 @@ pub const PREFIX_CHARS_MAX: usize = 64;
 /// Characters of a node's name, and of an event's.
 pub const NAME_CHARS_MAX: usize = 64;
 
+/// Tenants. Each worker looks at each of them in every turn.
+pub const TENANTS_MAX: usize = 256;
+
 const DAY_MS: u64 = 86_400_000;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -95,6 +102,13 @@ pub const KEYS: &[Key] = &[
     key("server.workers", Kind::Whole(0, 1024), "threads", "Worker threads; 0: one per core"),
     key("server.path", Kind::Path, "", "Path of the WebSocket endpoint"),
     key("server.allowed_origins", Kind::Origins, "", "Origins whose pages may connect; empty: all"),
+    key(
+        "server.private_listen",
+        Kind::OptionalAddress,
+        "",
+        "Address and port of a second listener, for operators: /metrics, /vehicles and /presence need no token there, and \
+         without a token are nowhere else; empty: none",
+    ),
     key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
     key(
         "vehicles.nearby_exit_factor",
@@ -202,8 +216,42 @@ pub const KEYS: &[Key] = &[
     ),
     key("rate_limits.emergency_alert", Kind::Bucket, "", "The same for emergency_alert"),
     key("presence.scope", Kind::Choice(&["all", "nearby", "none"]), "", "Who hears of a vehicle's coming and going"),
-    key("auth.required", Kind::Flag, "", "Whether register needs a valid authToken"),
-    key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens"),
+    key("auth.required", Kind::Flag, "", "Whether connections need a valid token"),
+    key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens; empty: none"),
+    key(
+        "auth.key_file",
+        Kind::Text,
+        "",
+        "File with the public keys of the RS256, ES256 and EdDSA tokens, PEM or JWKS; read again when it changes; \
+         empty: none",
+    ),
+    key("auth.issuer", Kind::Text, "", "What a token's iss must be; empty: anything"),
+    key("auth.audience", Kind::Text, "", "What a token's aud must name; empty: anything"),
+    key(
+        "auth.tenants",
+        Kind::Tenants,
+        "",
+        "Names that a token's tenant may be; tenants do not see each other at all, and every client's token must name \
+         one; empty: there are no tenants",
+    ),
+    key(
+        "auth.leeway_ms",
+        Kind::Whole(0, 300_000),
+        "ms",
+        "How much clocks may differ: a token counts this much before its nbf and beyond its exp",
+    ),
+    key(
+        "auth.wait_ms",
+        Kind::Whole(100, 600_000),
+        "ms",
+        "How long a connection may be there without having shown a token; then it is closed with 1008",
+    ),
+    key(
+        "auth.warn_ms",
+        Kind::Whole(0, DAY_MS),
+        "ms",
+        "So long before its token ends is a client told token_expiring; 0: not at all",
+    ),
     key(
         "redis.url",
         Kind::Servers,
@@ -392,6 +440,10 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Address => write!(f, "an IP address and a port, such as \"0.0.0.0:3002\" or \"[::]:3002\""),
+            Kind::OptionalAddress => write!(f, "an IP address and a port, such as \"127.0.0.1:3003\", or nothing"),
+            Kind::Tenants => {
+                write!(f, "at most {TENANTS_MAX} names, each once, of 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -")
+            }
             Kind::Path => {
                 write!(f, "a path that starts with '/', without '?', '#' or spaces, and is none of the HTTP paths (")?;
                 write!(f, "{})", HTTP_PATHS.join(", "))

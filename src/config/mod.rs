@@ -38,7 +38,7 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// Who hears of presence.
     pub presence: Presence,
-    /// Who may register.
+    /// Who may connect, and as whom.
     pub auth: Auth,
     /// The backplane.
     pub redis: Redis,
@@ -62,6 +62,8 @@ pub struct Server {
     pub path: String,
     /// Origins whose pages may connect; empty: all.
     pub allowed_origins: Vec<String>,
+    /// Address and port of a second listener, for operators; empty: none.
+    pub private_listen: String,
 }
 
 /// `[vehicles]`
@@ -163,13 +165,27 @@ pub struct Presence {
 }
 
 /// `[auth]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
-    /// Whether `register` needs a valid `authToken`.
+    /// Whether connections need a valid token.
     pub required: bool,
-    /// Secret of the HS256 tokens.
+    /// Secret of the HS256 tokens; empty: none.
     pub secret: String,
+    /// File with public keys, PEM or JWKS; empty: none.
+    pub key_file: String,
+    /// What `iss` must be; empty: anything.
+    pub issuer: String,
+    /// What `aud` must name; empty: anything.
+    pub audience: String,
+    /// Names that `tenant` may be, each with a world of its own; empty: there are no tenants.
+    pub tenants: Vec<String>,
+    /// How much clocks may differ: a token counts this much before its `nbf` and beyond its `exp`.
+    pub leeway_ms: u64,
+    /// How long a connection may be there without a token.
+    pub wait_ms: u64,
+    /// So long before its token ends is a client warned; 0: it is not.
+    pub warn_ms: u64,
 }
 
 /// `[limits]`
@@ -227,6 +243,7 @@ impl Default for Server {
             workers: 0,
             path: "/v2v".into(),
             allowed_origins: Vec::new(),
+            private_listen: String::new(),
         }
     }
 }
@@ -280,6 +297,22 @@ impl Default for RateLimits {
 impl Default for Presence {
     fn default() -> Self {
         Presence { scope: PresenceScope::All }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            required: false,
+            secret: String::new(),
+            key_file: String::new(),
+            issuer: String::new(),
+            audience: String::new(),
+            tenants: Vec::new(),
+            leeway_ms: 5_000,
+            wait_ms: 10_000,
+            warn_ms: 60_000,
+        }
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Conn {
     pub finishing: bool,
     /// The peer sends no more.
     pub ended: bool,
+    /// It came to the private address.
+    pub private: bool,
 }
 
 /// A part of a connection that most have for a moment, or never.

@@ -60,6 +60,8 @@ pub use mail::Batch;
 enum Timer {
     /// The request head should be complete.
     Head(ConnId),
+    /// How does its token stand?
+    Token(ConnId),
     /// Has it said anything lately?
     Silence(ConnId),
     /// Positions may be sent again.
@@ -163,6 +165,7 @@ impl Shard {
     fn fire(&mut self, now: Now, timer: Timer) {
         match timer {
             Timer::Head(id) => self.check_head(now, id),
+            Timer::Token(id) => self.check_token(now, id),
             Timer::Silence(id) => self.check_silence(now, id),
             Timer::Flush(id) => {
                 if let Some(conn) = self.out.conns.find(id) {
@@ -279,7 +282,7 @@ impl Shard {
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),
                 What::Radio(frame) => self.radio_send(frame),
-                What::Ask { listing, number } => self.asked(now, from, listing, number),
+                What::Ask { listing, number } => self.asked(now, from, world, listing, number),
                 What::Answer { number, part } => self.answered(now, number, part),
                 What::BusFrame { square, frame } => self.frame_passed_on(now, square, &frame),
                 What::AskSquare(square) => self.square_asked(now, square),
@@ -309,7 +312,8 @@ impl Core for Shard {
         self.settled = false;
         self.turn_done();
         match input {
-            Input::Opened { conn, .. } => self.opened(now, conn),
+            Input::Opened { conn, .. } => self.opened(now, conn, false),
+            Input::OpenedPrivately { conn, .. } => self.opened(now, conn, true),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Ended { conn, how } => self.ended(now, conn, how),
             Input::Blocked { conn, rest } => self.out.blocked(now, conn, rest, &self.worlds),
@@ -323,6 +327,7 @@ impl Core for Shard {
             Input::LinkUp { link } => self.link_input(now, |client| client.link_up(now, link)),
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
+            Input::Keys(keys) => self.keys_changed(keys),
             Input::Load { percent } => self.out.heed_load(percent),
             Input::Stop => self.stop(now),
         }
@@ -348,6 +353,7 @@ impl Core for Shard {
         std::mem::swap(&mut self.released_last, &mut self.out.released);
         for id in &self.released_last {
             self.gatherings.conn_ends(*id);
+            self.auth.conn_ends(*id);
         }
         let has_link_work = self.bus.as_mut().is_some_and(|bus| bus.has_work());
         let nothing = self.out.sends.is_empty()

@@ -9,15 +9,19 @@ use crate::wire::message::{Message, ProtocolError};
 use crate::wire::slim;
 use crate::wire::upgrade::{self, Request};
 
+use super::auth::Wants;
 use super::close::CloseReason;
 use super::conns::{Conn, Dialect, Phase};
 use super::{Shard, Timer};
 
 impl Shard {
-    pub(super) fn opened(&mut self, now: Now, id: ConnId) {
+    /// A connection is there. `private`: it came to the private address.
+    pub(super) fn opened(&mut self, now: Now, id: ConnId, private: bool) {
         self.out.counters.connections_opened += 1;
         let full = self.out.conns.len() >= self.config.limits.conns_per_worker_max as usize;
-        self.out.conns.insert(id, Conn { heard_ms: now.mono_ms, ..Conn::default() });
+        self.out
+            .conns
+            .insert(id, Conn { heard_ms: now.mono_ms, world: self.auth.first_world(), private, ..Conn::default() });
         if full || self.stopping {
             self.out.bytes(id, |out| {
                 let body = br#"{"error":"full"}"#;
@@ -74,6 +78,22 @@ impl Shard {
                     self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
                     return;
                 }
+                // Without one, it may still come with the first message.
+                let token = upgrade::token(request.authorization, request.query);
+                if token.is_some()
+                    && let Err(fault) = self.authorize(now, id, token, Wants::Enter)
+                {
+                    self.out.counters.tokens_refused.increment(fault);
+                    let mut headers = self.cors(id, request.origin);
+                    // RFC 6750, section 3.1: a token that is no good, and one that is good for something else.
+                    let status = if fault.is_forbidden() { 403 } else { 401 };
+                    if status == 401 {
+                        headers.push(("WWW-Authenticate", r#"Bearer error="invalid_token""#.to_owned()));
+                    }
+                    let body = format!("{{\"error\":\"auth_failed\",\"message\":\"{}\"}}", fault.message());
+                    self.send_reply(now, id, status, "application/json", &headers, false, body.as_bytes());
+                    return;
+                }
                 let slim = request.offers(slim::SUBPROTOCOL);
                 self.out.bytes(id, |out| upgrade::accept(out, &request, slim.then_some(slim::SUBPROTOCOL)));
                 (used, if slim { Dialect::Slim } else { Dialect::V2vJson })
@@ -89,6 +109,7 @@ impl Shard {
         conn.heard_ms = now.mono_ms;
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
+        self.await_token(now, id);
         if !self.head_is_due_before_silence() {
             self.look_for_silence(now.mono_ms + self.config.vehicles.ping_ms, id);
         }

@@ -16,6 +16,7 @@ use crate::turn::{ConnId, Core, Ended, Input, LinkId, Now, ShardId};
 #[derive(Clone, Debug)]
 pub(super) enum Deed {
     Opened,
+    OpenedPrivately,
     Bytes(Vec<u8>),
     Ended(Ended),
     Writable,
@@ -116,6 +117,7 @@ impl Host {
         let shard = &mut self.shards[shard];
         match deed {
             Deed::Opened => shard.handle(now, Input::Opened { conn, peer }),
+            Deed::OpenedPrivately => shard.handle(now, Input::OpenedPrivately { conn, peer }),
             Deed::Bytes(mut bytes) => shard.handle(now, Input::Bytes { conn, bytes: &mut bytes }),
             Deed::Ended(how) => shard.handle(now, Input::Ended { conn, how }),
             Deed::Writable => shard.handle(now, Input::Writable { conn }),

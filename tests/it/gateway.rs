@@ -36,6 +36,8 @@ pub struct Gateway {
     child: Child,
     ended: Option<ExitStatus>,
     stderr: Option<JoinHandle<String>>,
+    /// What it says on stdout after the first two lines.
+    lines: Receiver<String>,
 }
 
 impl Gateway {
@@ -45,9 +47,18 @@ impl Gateway {
     }
 
     pub fn listen(addr: &str, settings: &[&str]) -> Gateway {
+        Gateway::run(addr, settings, &[])
+    }
+
+    /// One that logs as much as this.
+    pub fn start_logging(level: &str, settings: &[&str]) -> Gateway {
+        Gateway::run("127.0.0.1:0", settings, &[("RINGROAD_LOG", level)])
+    }
+
+    fn run(addr: &str, settings: &[&str], env: &[(&str, &str)]) -> Gateway {
         let sets = UNLIMITED.iter().chain(settings).flat_map(|setting| ["--set", setting]);
         let args: Vec<&str> = ["--listen", addr, "--workers", "2"].into_iter().chain(sets).collect();
-        let mut child = ringroad(&args).spawn().expect("the binary starts");
+        let mut child = ringroad(&args).envs(env.iter().copied()).spawn().expect("the binary starts");
         let mut stderr = child.stderr.take().expect("piped");
         let stderr = thread::spawn(move || {
             let mut text = String::new();
@@ -55,13 +66,22 @@ impl Gateway {
             text
         });
         let lines = lines_of(child.stdout.take().expect("piped"));
-        let mut gateway = Gateway { addr: ([0, 0, 0, 0], 0).into(), child, ended: None, stderr: Some(stderr) };
-        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not start:\n{}", gateway.kill()));
+        let addr = ([0, 0, 0, 0], 0).into();
+        let mut gateway = Gateway { addr, child, ended: None, stderr: Some(stderr), lines };
+        let line =
+            gateway.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not start:\n{}", gateway.kill()));
         let (_, addr) = line.rsplit_once(" listening on ").unwrap_or_else(|| panic!("no address in {line:?}"));
         gateway.addr = addr.parse().expect("an address");
-        let line = lines.recv_timeout(PATIENCE).expect("a second line");
+        let line = gateway.lines.recv_timeout(PATIENCE).expect("a second line");
         assert_eq!(line, "workers: 2");
         gateway
+    }
+
+    /// The private address, as it says.
+    pub fn private_addr(&self) -> SocketAddr {
+        let said = || self.lines.recv_timeout(PATIENCE).expect("a line about the private address");
+        let line = std::iter::repeat_with(said).find(|line| line.starts_with("private address: ")).expect("lines");
+        line["private address: ".len()..].parse().expect("an address")
     }
 
     pub fn pid(&self) -> u32 {
@@ -128,9 +148,13 @@ impl Gateway {
 
     /// The answer to an HTTP request, given as method and target.
     pub fn ask(&self, request: &str, headers: &[(&str, &str)]) -> Reply {
-        let mut stream = TcpStream::connect(self.addr).expect("it listens");
+        Gateway::ask_at(self.addr, request, headers)
+    }
+
+    fn ask_at(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut stream = TcpStream::connect(addr).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut text = format!("{request} HTTP/1.1\r\nHost: {}\r\n", self.addr);
+        let mut text = format!("{request} HTTP/1.1\r\nHost: {addr}\r\n");
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -143,6 +167,11 @@ impl Gateway {
         self.ask(&format!("GET {path}"), &[])
     }
 
+    /// The same of another address of its own.
+    pub fn get_at(addr: SocketAddr, path: &str) -> Reply {
+        Gateway::ask_at(addr, &format!("GET {path}"), &[])
+    }
+
     /// How many vehicles `/health` counts.
     pub fn vehicles(&self) -> u64 {
         self.get("/health").json()["vehicles"].as_u64().expect("a number")
@@ -150,7 +179,12 @@ impl Gateway {
 
     /// One series of `/metrics`, with its label if it has one.
     pub fn metric(&self, series: &str) -> u64 {
-        let text = self.get("/metrics").body;
+        Gateway::metric_at(self.addr, series)
+    }
+
+    /// The same as another address of its own says.
+    pub fn metric_at(addr: SocketAddr, series: &str) -> u64 {
+        let text = Gateway::get_at(addr, "/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {series} in\n{text}"))
     }

@@ -13,6 +13,8 @@ mod fleet;
 mod gateway;
 mod patience;
 mod relayed;
+#[path = "../tokens/mod.rs"]
+mod token_table;
 
 mod alert;
 mod garbage;
@@ -29,6 +31,7 @@ mod stop;
 mod storm;
 mod takeover;
 mod timeout;
+mod tokens;
 mod upgrade;
 mod vanish;
 mod watch;

@@ -182,6 +182,7 @@ impl Core for Echo {
             Input::Load { .. } => {}
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => unreachable!(),
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => unreachable!(),
+            Input::OpenedPrivately { .. } | Input::Keys(_) => unreachable!(),
         }
     }
 

@@ -7,6 +7,8 @@ mod script;
 mod shrink;
 mod significant;
 mod slim;
+#[path = "../tokens/mod.rs"]
+mod tokens;
 
 mod bad_input;
 mod broadcast;
@@ -30,6 +32,7 @@ mod relay;
 mod rounds;
 mod slow_reader;
 mod takeover;
+mod token_matrix;
 mod upgrade;
 mod watch;
 mod watch_flush;
