@@ -191,6 +191,8 @@ export interface Events {
   connected: { ts: number; sessionId: string };
   registered: { vehicleId: string };
   heartbeat_ack: { ts: number };
+  /** A newer token is shown by itself where `authToken` is a function. */
+  token_expiring: { expiresAt: number; expiresInMs: number };
   presence_update: { vehicleId: string; status: 'online' | 'offline' | 'timeout'; lastSeen: number };
   proximity_event: {
     id: string;
