@@ -190,6 +190,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "`auth.secret` has {secret_bytes} bytes; an HS256 secret should have at least {SECRET_BYTES_MIN}"
         ));
     }
+    if config.auth.required && !config.auth.key_file.is_empty() && config.auth.audience.is_empty() {
+        warnings.push(
+            "`auth.audience` is empty: tokens that the same keys have signed for other services are good here too"
+                .to_owned(),
+        );
+    }
     warnings.extend(config.redis.warnings());
     warnings
 }
