@@ -66,7 +66,7 @@ impl Rules {
         if token.len() > limits::TOKEN_BYTES_MAX {
             return Err(TokenFault::Invalid);
         }
-        let claims = keys.verified(token)?;
+        let (claims, key) = keys.verified(token)?;
         // A negative time is 0, and one beyond all years is the last.
         let to_ms = |seconds: f64| (seconds * 1_000.0) as u64;
         let expires_ms = claims.exp.map(|exp| to_ms(exp).saturating_add(self.leeway_ms));
@@ -103,6 +103,7 @@ impl Rules {
             vehicles,
             tenant,
             expires_ms,
+            key,
         })
     }
 
@@ -134,6 +135,8 @@ pub struct Grant {
     pub tenant: Option<usize>,
     /// When it ends, ms since the Unix epoch, `auth.leeway_ms` included; `None`: never.
     pub expires_ms: Option<u64>,
+    /// Mark of the key that has signed it.
+    pub key: u64,
 }
 
 impl Grant {

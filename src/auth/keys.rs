@@ -6,6 +6,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::fault::TokenFault;
 use super::grant::Claims;
@@ -21,6 +22,17 @@ struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    /// The same for the same key, whatever file it is from.
+    mark: u64,
+}
+
+impl Key {
+    /// `None`: the library does not take it for a key of its kind.
+    fn new(id: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Option<Key> {
+        let public = Jwk::from_decoding_key(&key, Some(algorithm)).ok()?.algorithm;
+        let mark = xxh3_64(&serde_json::to_vec(&public).ok()?);
+        Some(Key { id, algorithm, key, mark })
+    }
 }
 
 /// Why a file of keys cannot be used.
@@ -68,9 +80,8 @@ struct Set {
 impl Keys {
     /// The secret alone; an empty one is none.
     pub fn of_secret(secret: &str) -> Keys {
-        let key = DecodingKey::from_secret(secret.as_bytes());
-        let key = Key { id: None, algorithm: Algorithm::HS256, key };
-        Keys((!secret.is_empty()).then_some(key).into_iter().collect())
+        let key = Key::new(None, Algorithm::HS256, DecodingKey::from_secret(secret.as_bytes()));
+        Keys(key.filter(|_| !secret.is_empty()).into_iter().collect())
     }
 
     /// The secret, if there is one, and the keys of a file: PEM with one or several public keys, or a key set.
@@ -101,8 +112,13 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// The claims of a token that one of the keys has signed.
-    pub(super) fn verified(&self, token: &str) -> Result<Claims, TokenFault> {
+    /// Whether a key is among them, by its mark.
+    pub fn has(&self, mark: u64) -> bool {
+        self.0.iter().any(|key| key.mark == mark)
+    }
+
+    /// The claims of a token that one of the keys has signed, and that key's mark.
+    pub(super) fn verified(&self, token: &str) -> Result<(Claims, u64), TokenFault> {
         // Fails for `none` and for whatever else is no algorithm of the library's.
         let header = decode_header(token).map_err(|_| TokenFault::Invalid)?;
         // RFC 7515, section 4.1.11: what is critical and not understood makes the token invalid, and nothing is.
@@ -118,8 +134,8 @@ impl Keys {
             let other = matches!((&key.id, &header.kid), (Some(of_key), Some(of_token)) if of_key != of_token);
             key.algorithm == header.alg && !other
         };
-        let claims = self.0.iter().filter(fits).find_map(|key| decode::<Claims>(token, &key.key, &validation).ok());
-        claims.map(|token| token.claims).ok_or(TokenFault::Invalid)
+        let verified = |key: &Key| Some((decode::<Claims>(token, &key.key, &validation).ok()?.claims, key.mark));
+        self.0.iter().filter(fits).find_map(verified).ok_or(TokenFault::Invalid)
     }
 }
 
@@ -152,14 +168,16 @@ fn of_pem_block(pem: &[u8], number: usize) -> Result<Key, KeysError> {
         // PKCS #1: a sequence of the modulus and an exponent of one byte or three.
         let der = key.try_get_as_bytes().map_err(|_| KeysError::Kind(number))?;
         return match der.len() {
-            268..=530 => Ok(Key { id: None, algorithm: Algorithm::RS256, key }),
+            268..=530 => Key::new(None, Algorithm::RS256, key).ok_or(KeysError::Kind(number)),
             _ => Err(KeysError::Size(number)),
         };
     }
     let ec = DecodingKey::from_ec_pem(pem).map(|key| (Algorithm::ES256, key));
     let found = ec.or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)));
     match found {
-        Ok((algorithm, key)) if is_usable(&key, algorithm) => Ok(Key { id: None, algorithm, key }),
+        Ok((algorithm, key)) if is_usable(&key, algorithm) => {
+            Key::new(None, algorithm, key).ok_or(KeysError::Kind(number))
+        }
         _ => Err(KeysError::Kind(number)),
     }
 }
@@ -213,7 +231,9 @@ fn of_jwk(jwk: Jwk, number: usize) -> Result<Option<Key>, KeysError> {
         return Ok(None);
     }
     match DecodingKey::from_jwk(&jwk) {
-        Ok(key) if is_usable(&key, algorithm) => Ok(Some(Key { id: jwk.common.key_id, algorithm, key })),
+        Ok(key) if is_usable(&key, algorithm) => {
+            Key::new(jwk.common.key_id, algorithm, key).map(Some).ok_or(KeysError::Kind(number))
+        }
         _ => Err(KeysError::Kind(number)),
     }
 }

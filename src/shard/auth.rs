@@ -91,15 +91,23 @@ impl Shard {
         self
     }
 
-    /// There are new keys, or there should be. Every worker hears of it, and one counts.
-    pub(super) fn keys_changed(&mut self, keys: Option<Arc<Keys>>) {
+    /// There are new keys, or there should be. Every worker hears of it, and one counts. Who is here by a key that is no
+    /// longer among them has to show another token.
+    pub(super) fn keys_changed(&mut self, now: Now, keys: Option<Arc<Keys>>) {
         let counts = u64::from(self.is_here(ShardId(0)));
-        match keys {
-            Some(keys) => {
-                self.auth.keys = keys;
-                self.out.counters.key_reloads += counts;
-            }
-            None => self.out.counters.key_reloads_failed += counts,
+        let Some(keys) = keys else {
+            self.out.counters.key_reloads_failed += counts;
+            return;
+        };
+        self.out.counters.key_reloads += counts;
+        let passports = self.auth.passports.iter();
+        let mut orphans: Vec<ConnId> =
+            passports.filter(|(_, passport)| !keys.has(passport.grant.key)).map(|(id, _)| *id).collect();
+        self.auth.keys = keys;
+        // In an order that does not depend on a hash.
+        orphans.sort_unstable();
+        for id in orphans {
+            self.close(now, id, CloseReason::TokenExpired, Status::Offline);
         }
     }
 

@@ -26,7 +26,7 @@ labels! {
         TooBig = "too_big",
         /// The token was missing or wrong.
         AuthFailed = "auth_failed",
-        /// The token has expired, and no newer one was shown.
+        /// The token has expired and no newer one was shown, or its key has been taken away.
         TokenExpired = "token_expired",
         /// The gateway stops.
         Shutdown = "shutdown",

@@ -327,7 +327,7 @@ impl Core for Shard {
             Input::LinkUp { link } => self.link_input(now, |client| client.link_up(now, link)),
             Input::LinkBytes { link, bytes } => self.link_input(now, |client| client.link_bytes(now, link, bytes)),
             Input::LinkDown { link, why } => self.link_input(now, |client| client.link_down(now, link, why)),
-            Input::Keys(keys) => self.keys_changed(keys),
+            Input::Keys(keys) => self.keys_changed(now, keys),
             Input::Load { percent } => self.out.heed_load(percent),
             Input::Stop => self.stop(now),
         }

@@ -7,7 +7,7 @@ use ringroad::sim::ClientId;
 use serde_json::{Value, json};
 
 use crate::script::Play;
-use crate::tokens::{CASES, ED_PUBLIC, SECRET, SETTINGS, Signer, jwks, token};
+use crate::tokens::{CASES, ED_PUBLIC, RSA_PKCS1, RSA_PUBLIC, SECRET, SETTINGS, Signer, jwks, token};
 
 /// Nothing that a connection hears without having asked for it.
 const QUIET: &str = "set vehicles.heartbeat_timeout_ms = 86400000\n set vehicles.ping_ms = 86399999\n \
@@ -455,6 +455,27 @@ fn with_a_private_address_listings_are_there_alone_even_without_tokens() {
         let client = play.world().open_privately(0);
         assert_eq!(ask(&mut play, client, path, "").0, 200, "{path} on the private address");
     }
+}
+
+#[test]
+fn who_is_here_by_a_key_that_is_taken_away_has_to_go() {
+    let mut play = guarded("shards 2\n a@0 connects; b@1 connects; c@1 connects; stranger connects");
+    let now_s = now_s(&mut play);
+    for (name, signer) in [("a", Signer::Rsa), ("b", Signer::Ed), ("c", Signer::Secret)] {
+        register(&mut play, name, &token(signer, &json!({}), now_s));
+    }
+    play.run("forget");
+    // The same key is the same in another file and under another name.
+    for text in [RSA_PUBLIC, RSA_PKCS1, &jwks()] {
+        let keys = Keys::of_file(SECRET, &[text, if text.starts_with('{') { "" } else { ED_PUBLIC }].concat());
+        play.world().give_keys(Some(Arc::new(keys.expect("keys"))));
+        play.run("a b c stranger< nothing");
+    }
+    let keys = Keys::of_file(SECRET, ED_PUBLIC).expect("keys");
+    play.world().give_keys(Some(Arc::new(keys)));
+    play.run("a< closed 4003 token_expired\n b c< offline a\n stranger< nothing");
+    play.world().give_keys(Some(Arc::new(Keys::of_secret(SECRET))));
+    play.run("b< closed 4003 token_expired\n c< offline b");
 }
 
 #[test]
