@@ -7,7 +7,7 @@ use ringroad::sim::ClientId;
 use serde_json::{Value, json};
 
 use crate::script::Play;
-use crate::tokens::{CASES, ED_PUBLIC, RSA_PKCS1, RSA_PUBLIC, SECRET, SETTINGS, Signer, jwks, token};
+use crate::tokens::{CASES, ED_PUBLIC, LEEWAY, RSA_PKCS1, RSA_PUBLIC, SECRET, SETTINGS, Signer, jwks, token};
 
 /// Nothing that a connection hears without having asked for it.
 const QUIET: &str = "set vehicles.heartbeat_timeout_ms = 86400000\n set vehicles.ping_ms = 86399999\n \
@@ -74,8 +74,9 @@ fn status(play: &mut Play, target: &str, headers: &str) -> u16 {
 
 #[test]
 fn each_token_is_good_for_what_it_says_and_for_nothing_else() {
+    let leeway = format!("set {LEEWAY}");
     for case in CASES {
-        let mut play = guarded("");
+        let mut play = guarded(&leeway);
         let now_s = now_s(&mut play);
         let token = case.token(now_s);
         let expect = |play: &mut Play, outcome: &str, fault: &str, what: &str| {
@@ -93,14 +94,14 @@ fn each_token_is_good_for_what_it_says_and_for_nothing_else() {
         register(&mut play, "a", &token);
         expect(&mut play, "registered a", case.register, "registering");
 
-        let mut play = guarded("a connects");
+        let mut play = guarded(&format!("{leeway}\n a connects"));
         play.run(&format!(r#"a sends view {{"south":1,"west":1,"north":2,"east":2,"authToken":"{token}"}}"#));
         expect(&mut play, "watching 0 of 1", case.view, "watching");
 
         for (query, headers) in
             [(format!("?token={token}"), String::new()), (String::new(), format!("Authorization: Bearer {token}\r\n"))]
         {
-            let mut play = guarded("");
+            let mut play = guarded(&leeway);
             let client = play.world().open(0);
             play.world().send_bytes(client, handshake(&query, &headers).as_bytes());
             let reply = play.world().reply(client);
