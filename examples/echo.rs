@@ -133,7 +133,7 @@ impl Core for Echo {
                 self.releasing.extend(self.conns.drain().map(|(id, _)| id));
                 return;
             }
-            Input::Load { .. } => return,
+            Input::Load { .. } | Input::Keys(_) | Input::OpenedPrivately { .. } => return,
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => return,
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => return,
             // It has no settings, and lets everybody go at once.

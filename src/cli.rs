@@ -100,6 +100,11 @@ pub struct DemoArgs {
     pub seconds: Option<f64>,
 }
 
+/// Keys that cannot be used now are an error of the configuration.
+fn look_at_keys(config: &Config) -> Result<(), Failure> {
+    ringroad::gateway::keys(&config.auth).map(drop).map_err(|error| Failure::Usage(error.to_string()))
+}
+
 /// `ringroad config`
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
@@ -232,6 +237,7 @@ impl GatewayArgs {
     pub fn config(&self) -> Result<Config, Failure> {
         let mut config = self.effective()?;
         config.redis.name_node();
+        look_at_keys(&config)?;
         backplane::look_at_servers(&config)?;
         Ok(config)
     }
@@ -261,6 +267,7 @@ impl GatewayArgs {
 pub fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
     let config = args.serve.effective()?;
     if args.check {
+        look_at_keys(&config)?;
         backplane::look_at_servers(&config)?;
     }
     let text = match (args.check, args.show_secrets) {

@@ -1,13 +1,16 @@
 //! The gateway: shards on workers, from a configuration.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, Steer, UrlError};
+use crate::auth::Keys;
+use crate::config::{self, Config, Steer, UrlError};
+use crate::io::key_file::{KeyFile, KeyFileError, KeyWatch};
 use crate::io::radio::{Radio, RadioError};
 use crate::io::redis::tls::{Tls, TlsError};
-use crate::io::{self, Options, Running, StartError, start};
+use crate::io::{self, Failed, Options, Running, StartError, start};
 use crate::shard::Shard;
 use crate::shard::backplane::Node;
 
@@ -26,19 +29,62 @@ pub enum GatewayError {
     /// The authorities that may have signed the servers' certificates could not be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The keys of tokens could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// `server.private_listen` is no address.
+    #[error("`server.private_listen` is {0:?}; expected an IP address and a port")]
+    PrivateListen(String),
+}
+
+/// A gateway that serves. Its workers are [`Running`].
+pub struct Gateway {
+    running: Running,
+    keys: Option<KeyWatch>,
+}
+
+impl Gateway {
+    /// Reads again what can be read again while it serves: the file of keys.
+    pub fn reload(&self) {
+        if let Some(keys) = &self.keys {
+            keys.reload();
+        }
+    }
+
+    /// Waits until all workers have ended, and tells if one of them failed.
+    pub fn join(self) -> Result<(), Failed> {
+        self.running.join()
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// The keys that tokens are checked with, and the file that they are from, if there is one.
+pub fn keys(config: &config::Auth) -> Result<(Arc<Keys>, Option<KeyFile>), KeyFileError> {
+    if !config.required || config.key_file.is_empty() {
+        return Ok((Arc::new(Keys::of_secret(&config.secret)), None));
+    }
+    let mut file = KeyFile::new(Path::new(&config.key_file), &config.secret);
+    Ok((file.read()?, Some(file)))
 }
 
 /// Starts the gateway. It serves when this returns.
-pub fn serve(config: Config) -> Result<Running, GatewayError> {
+pub fn serve(config: Config) -> Result<Gateway, GatewayError> {
     serve_on(config, false)
 }
 
 /// Starts the gateway on a port on which another process of this user listens, for both to serve until that one ends.
-pub fn serve_beside(config: Config) -> Result<Running, GatewayError> {
+pub fn serve_beside(config: Config) -> Result<Gateway, GatewayError> {
     serve_on(config, true)
 }
 
-fn serve_on(mut config: Config, share_port: bool) -> Result<Running, GatewayError> {
+fn serve_on(mut config: Config, share_port: bool) -> Result<Gateway, GatewayError> {
     config.redis.name_node();
     let radio = match config.radio.device.as_str() {
         "" => None,
@@ -55,10 +101,16 @@ fn serve_on(mut config: Config, share_port: bool) -> Result<Running, GatewayErro
         Some(servers) if servers.tls => Some(Tls::trusting(&config.redis.tls_ca)?),
         _ => None,
     };
+    let (keys, key_file) = keys(&config.auth)?;
+    let private_listen = match config.server.private_listen.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| GatewayError::PrivateListen(text.to_owned()))?),
+    };
     let options = Options {
         link_tls,
         listen: Some(config.server.listen),
         share_port,
+        private_listen,
         workers,
         radio,
         unsent_bytes_max: config.limits.unsent_bytes_max,
@@ -69,7 +121,17 @@ fn serve_on(mut config: Config, share_port: bool) -> Result<Running, GatewayErro
     let make = move |shard| {
         // The standard library's hasher keys are the one randomness that needs no dependency.
         let seed = RandomState::new().hash_one(shard);
-        Shard::of_node(config.clone(), node.clone(), servers.clone(), shard, workers, seed)
+        Shard::of_node(config.clone(), node.clone(), servers.clone(), shard, workers, seed).with_keys(keys.clone())
     };
-    Ok(start(options, make)?)
+    let running = start(options, make)?;
+    let watch = key_file.map(|file| KeyWatch::start(file, running.key_ring()));
+    match watch.transpose() {
+        Ok(keys) => Ok(Gateway { running, keys }),
+        Err(error) => {
+            running.stop();
+            // Why it stops is known.
+            let _ = running.join();
+            Err(StartError::Worker(error).into())
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Ringroad: a real-time gateway for vehicles.
 //!
-//! The library is two halves. A synchronous, deterministic core ([`wire`], [`geo`], [`shard`]) knows no socket, thread,
+//! The library is two halves. A synchronous, deterministic core ([`wire`], [`geo`], [`auth`], [`shard`]) knows no socket, thread,
 //! clock or randomness; a thin shell ([`io`]) is the only room that does. [`turn`] is the contract between them.
 //!
 //! Rooms in reading order:
@@ -8,6 +8,7 @@
 //! - [`config`], [`limits`]: what an operator may set, and the bounds that nobody may.
 //! - [`wire`]: bytes to values and back.
 //! - [`geo`]: places, distances, the cell index.
+//! - [`auth`]: tokens, and what they grant.
 //! - [`shard`]: one core's world.
 //! - [`io`]: threads, the data ring, the mesh between shards, signals.
 //! - [`page`]: the live map that a browser is given.
@@ -22,6 +23,7 @@ pub mod config;
 pub mod limits;
 pub mod wire;
 pub mod geo;
+pub mod auth;
 pub mod shard;
 pub mod gateway;
 pub mod io;

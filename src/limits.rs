@@ -510,3 +510,21 @@ const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < REQUEST_HEAD_BYTES_MAX);
 const _: () = assert!(TURN_BYTES_MAX < RENDERED_BYTES_MAX && RENDERED_BYTES_MAX < u32::MAX as usize / 2);
 
 const _: () = assert!(JOINED_BYTES_MAX < OUTBOX_PIECE_BYTES && OUTBOX_PIECE_BYTES < TURN_BYTES_MAX);
+
+/// A token. Those with many claims have 1 or 2 KiB; one that came in a request head had no more room anyway.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// Keys that tokens are checked with. A set has two while keys are changed.
+pub const TOKEN_KEYS_MAX: usize = 32;
+
+/// A file of keys: 32 RSA keys in a set are 20 KiB.
+pub const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Time between two looks whether the file of keys has changed.
+pub const KEY_FILE_LOOK_MS: u64 = 1_000;
+
+/// A connection's token is looked at this often even if it lives for days: the clock may have been set.
+pub const TOKEN_LOOK_MS_MAX: u64 = 3_600_000;
+
+/// Connections to the private address that wait for their worker; more are closed.
+pub const PRIVATE_WAITING_MAX: usize = 64;

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::metrics::Counters;
 
@@ -118,6 +119,13 @@ pub enum Input<'a, Mail> {
         /// The other end.
         peer: IpAddr,
     },
+    /// A socket is there that came to the private address. Otherwise as [`Input::Opened`].
+    OpenedPrivately {
+        /// Its id until the core releases it.
+        conn: ConnId,
+        /// The other end.
+        peer: IpAddr,
+    },
     /// Bytes arrived. The core may change them in place; they are gone when `handle` returns.
     Bytes {
         /// From whom.
@@ -198,6 +206,9 @@ pub enum Input<'a, Mail> {
         /// After so long nobody is left.
         over_ms: u64,
     },
+    /// From now on tokens are checked with these keys. `None`: there should be others, and they could not be read; to be
+    /// counted.
+    Keys(Option<Arc<Keys>>),
     /// The process was asked to stop: say goodbye to everyone and release every connection.
     Stop,
 }

@@ -10,14 +10,13 @@ use ringroad::client::Dialect;
 use ringroad::config::Config;
 use ringroad::drive::report::Phase;
 use ringroad::drive::{self, DriveError, DriveOptions, Recording, Report, View};
-use ringroad::gateway;
-use ringroad::io::Running;
+use ringroad::gateway::{self, Gateway};
 use serde_json::{Value, json};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
-fn gateway(change: impl FnOnce(&mut Config)) -> (Running, DriveOptions) {
+fn gateway(change: impl FnOnce(&mut Config)) -> (Gateway, DriveOptions) {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
     config.server.workers = 2;
@@ -27,7 +26,7 @@ fn gateway(change: impl FnOnce(&mut Config)) -> (Running, DriveOptions) {
     (running, DriveOptions { url, ..DriveOptions::default() })
 }
 
-fn stop(running: Running) {
+fn stop(running: Gateway) {
     running.stop();
     running.join().unwrap();
 }
@@ -125,6 +124,23 @@ fn a_gateway_that_takes_nobody_is_named_with_its_reason() {
     stop(running);
     let Err(error @ DriveError::Nobody(_)) = result else { panic!("{result:?}") };
     assert!(error.to_string().contains("auth_failed: 3"), "{error}");
+}
+
+#[test]
+fn a_token_in_the_address_is_good_for_the_whole_fleet() {
+    let secret = "a secret that is known to the fleet";
+    let (running, options) = gateway(|config| {
+        config.auth.required = true;
+        config.auth.secret = secret.into();
+    });
+    let (header, key) = (jsonwebtoken::Header::default(), jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()));
+    let token = jsonwebtoken::encode(&header, &json!({"roles": ["vehicle"]}), &key).unwrap();
+    let url = format!("{}?token={token}", options.url);
+    let options = DriveOptions { url, vehicles: Some(6), hz: 5.0, seconds: Some(1.0), ..options };
+    let report = drive::run(options, |_| ControlFlow::Continue(())).unwrap();
+    stop(running);
+    assert!(report.errors.is_empty() && report.tally.sent >= 6, "{report}");
+    assert!(!report.to_string().contains(&token), "{report}");
 }
 
 /// A gateway that shares no line with ours and does not always tell the truth. Everyone is near everyone; what it does

@@ -193,6 +193,8 @@ export interface Events {
   heartbeat_ack: { ts: number };
   /** The gateway ends, and closes this connection after so long. The client comes back by itself. */
   server_shutdown: { reconnectInMs: number; ts: number };
+  /** A newer token is shown by itself where `authToken` is a function. */
+  token_expiring: { expiresAt: number; expiresInMs: number };
   presence_update: { vehicleId: string; status: 'online' | 'offline' | 'timeout'; lastSeen: number };
   proximity_event: {
     id: string;

@@ -812,8 +812,22 @@ export class Ringroad {
     if (event === 'vehicle_identity') this.vehicles.identify(data);
     else if (event === 'watching') this.#heardWatching(data);
     else if (event === 'server_shutdown') this.#isSentAway = true;
+    else if (event === 'token_expiring') this.#renewToken();
     else if (event === 'error' && this.#heardError(data)) return;
     if (!OWN_EVENTS.has(event)) this.#emit(event, data);
+  }
+
+  /** Shows a newer token, if there is a way to have one, by saying again what the older one was shown with. */
+  #renewToken() {
+    if (typeof this.#authToken !== 'function' || this.#registration?.authToken) return;
+    if (this.#registration) {
+      this.#sendRegistration();
+      return;
+    }
+    const [place] = this.#wishes.keys();
+    if (!place) return;
+    this.#wishesDue.add(place);
+    this.#flush();
   }
 
   #heardWatching(data) {

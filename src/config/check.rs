@@ -48,6 +48,13 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
 pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
     match (kind, value) {
         (Kind::Address, Value::String(text)) => text.parse::<SocketAddr>().is_ok(),
+        (Kind::OptionalAddress, Value::String(text)) => text.is_empty() || text.parse::<SocketAddr>().is_ok(),
+        (Kind::Tenants, Value::Array(items)) => {
+            let names: BTreeSet<_> = items.iter().filter_map(Value::as_str).collect();
+            items.len() <= keys::TENANTS_MAX
+                && names.len() == items.len()
+                && names.iter().all(|name| !name.is_empty() && is_node_id(name))
+        }
         (Kind::Path, Value::String(path)) => is_endpoint_path(path),
         (Kind::Text | Kind::Secret, Value::String(_)) => true,
         (Kind::Origins, Value::Array(items)) => items.iter().all(|item| item.as_str().is_some_and(is_origin)),
@@ -144,11 +151,11 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
         );
     }
 
-    if config.auth.required && config.auth.secret.is_empty() {
+    if config.auth.required && config.auth.secret.is_empty() && config.auth.key_file.is_empty() {
         refuse(
             ["auth.required", "auth.secret"],
-            "`auth.required` is true, but there is no secret to check tokens with; \
-             set `auth.secret` or the environment variable V2V_JWT_SECRET"
+            "`auth.required` is true, but there is no key to check tokens with; \
+             set `auth.key_file`, `auth.secret` or the environment variable V2V_JWT_SECRET"
                 .to_owned(),
         );
     }
@@ -158,6 +165,17 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
             ["auth.secret", "auth.secret"],
             format!("`auth.secret` is {MASK}, which `ringroad config` prints in the place of a secret; set the secret"),
         );
+    }
+    if !config.auth.tenants.is_empty() {
+        // Each of these would let one tenant see another, or everybody see all of them.
+        let conflicts = [
+            (!config.auth.required, "auth.required", "is false: who shows no token belongs to no tenant"),
+            (!config.redis.url.is_empty(), "redis.url", "is set: hosts do not keep tenants apart yet"),
+            (!config.radio.device.is_empty(), "radio.device", "is set: everybody hears the radio"),
+        ];
+        for (_, key, why) in conflicts.into_iter().filter(|(conflicts, ..)| *conflicts) {
+            refuse(["auth.tenants", key], format!("`auth.tenants` names tenants, but `{key}` {why}"));
+        }
     }
     for (keys, reason) in config.redis.conflicts().into_iter().chain(config.admission.conflicts()) {
         refuse(keys, reason);
@@ -169,10 +187,17 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let secret_bytes = config.auth.secret.len();
-    if config.auth.required && secret_bytes < SECRET_BYTES_MIN {
+    let is_short = (1..SECRET_BYTES_MIN).contains(&secret_bytes);
+    if config.auth.required && is_short {
         warnings.push(format!(
             "`auth.secret` has {secret_bytes} bytes; an HS256 secret should have at least {SECRET_BYTES_MIN}"
         ));
+    }
+    if config.auth.required && !config.auth.key_file.is_empty() && config.auth.audience.is_empty() {
+        warnings.push(
+            "`auth.audience` is empty: tokens that the same keys have signed for other services are good here too"
+                .to_owned(),
+        );
     }
     warnings.extend(config.redis.warnings());
     warnings
@@ -280,6 +305,15 @@ mod tests {
             ("vehicles.crowd_ms", &["100", "60000"], &["99", "60001"]),
             ("presence.scope", &["'all'", "'nearby'", "'none'"], &["'All'", "''", "1"]),
             ("auth.required", &["true"], &["1", "'true'"]),
+            ("server.private_listen", &["''", "'127.0.0.1:0'", "'[::1]:9'"], &["'localhost:1'", "'9'", "1"]),
+            (
+                "auth.tenants",
+                &["[]", "['acme', 'Acme', 'a.b_c-d']"],
+                &["['']", "['a', 'a']", "['a b']", "'acme'", "[1]", "['a/b']"],
+            ),
+            ("auth.leeway_ms", &["0", "300000"], &["300001", "-1"]),
+            ("auth.wait_ms", &["100"], &["99", "0"]),
+            ("auth.warn_ms", &["0", "86400000"], &["86400001"]),
             ("limits.message_bytes_max", &["1024", "16777216"], &["1023", "16777217"]),
             ("limits.broadcast_log_bytes", &["65536", "1073741824"], &["65535", "1073741825"]),
             ("limits.unsent_bytes_max", &["4096", "16777216"], &["4095", "0", "16777217"]),
@@ -381,6 +415,25 @@ mod tests {
             (|c| c.admission.forwarded_for = true, "admission.forwarded_for", "admission.trusted_proxies"),
             (|c| c.limits.outbox_bytes_max = 65_536, "limits.outbox_bytes_max", "limits.message_bytes_max"),
             (|c| c.auth.required = true, "auth.required", "V2V_JWT_SECRET"),
+            (|c| c.auth.tenants = vec!["acme".to_owned()], "auth.tenants", "auth.required"),
+            (
+                |c| {
+                    c.auth.tenants = vec!["acme".to_owned()];
+                    c.auth = crate::config::Auth { required: true, secret: "s".to_owned(), ..c.auth.clone() };
+                    c.redis.url = "redis://localhost".to_owned();
+                },
+                "auth.tenants",
+                "redis.url",
+            ),
+            (
+                |c| {
+                    c.auth.tenants = vec!["acme".to_owned()];
+                    c.auth = crate::config::Auth { required: true, key_file: "f".to_owned(), ..c.auth.clone() };
+                    c.radio.device = "/dev/ttyUSB0".to_owned();
+                },
+                "auth.tenants",
+                "radio.device",
+            ),
             (|c| c.auth.secret = MASK.to_owned(), "auth.secret", "`ringroad config` prints"),
         ];
         for (change, first, second) in cases {

@@ -316,7 +316,9 @@ fn value_of(kind: &Kind, text: &str) -> Value {
         | Kind::Prefix
         | Kind::NodeId
         | Kind::Tiles => toml().filter(Value::is_str).unwrap_or_else(bare),
-        Kind::Origins | Kind::Networks | Kind::Events | Kind::Words(_) if !text.trim_start().starts_with('[') => {
+        Kind::Origins | Kind::Networks | Kind::Events | Kind::Tenants | Kind::Words(_)
+            if !text.trim_start().starts_with('[') =>
+        {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }

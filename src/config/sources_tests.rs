@@ -322,6 +322,12 @@ fn some_things_are_worth_a_warning_only() {
     assert_eq!(all.warnings, Vec::<String>::new(), "there is no backplane to warn about");
     let all = load_all("", &["REQUIRE_AUTH=yes", "V2V_JWT_SECRET=short"], &[]).expect("usable");
     assert!(all.warnings.len() == 1 && all.warnings[0].contains("5 bytes"), "{:?}", all.warnings);
+    for (audience, expected) in [("", 1), ("ringroad", 0)] {
+        let sets = ["auth.key_file=/keys.pem".to_owned(), format!("auth.audience={audience}")];
+        let all = load_all("", &["REQUIRE_AUTH=yes"], &sets.each_ref().map(String::as_str)).expect("usable");
+        let named = all.warnings.iter().filter(|warning| warning.contains("`auth.audience` is empty"));
+        assert_eq!((named.count(), all.warnings.len()), (expected, expected), "{:?}", all.warnings);
+    }
 }
 
 #[test]

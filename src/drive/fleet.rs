@@ -295,6 +295,8 @@ impl<P: FnMut(&Report)> Core for Fleet<P> {
             Input::Load { .. } | Input::Configure { .. } | Input::Drain { .. } | Input::Stop => {}
             Input::Mail { .. } | Input::MailRefused { .. } | Input::Radio { .. } => {}
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => {}
+            // Nor does anybody come to it.
+            Input::OpenedPrivately { .. } | Input::Keys(_) => {}
         }
     }
 

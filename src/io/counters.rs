@@ -9,6 +9,8 @@ counters! {
         accepts: u64 = counter "ringroad_accepts_total", "", "Connections accepted.";
         accept_errors: u64 = counter "ringroad_accept_errors_total", "",
             "Accepts that failed: no descriptor was left, or the peer had gone again.";
+        private_refused: u64 = counter "ringroad_private_refused_total", "",
+            "Connections to the private address that were closed because too many waited for their worker.";
         connects: u64 = counter "ringroad_connects_total", "", "Connections made because the core asked for them.";
         connects_failed: u64 = counter "ringroad_connects_failed_total", "",
             "Connections that the core asked for and that could not be made.";

@@ -1,6 +1,6 @@
 //! The pump: what one worker does, again and again.
 //!
-//! Wait for a completion, the eventfd or the next deadline. Then, in rounds: take the mail and what links have brought,
+//! Wait for a completion, the eventfd or the next deadline. Then, in rounds: take the mail and what else was brought,
 //! enter the data ring, hand the completions to the core, carry out its turns. Each of the two has its time in a round, and what is left
 //! over goes first in the next one: under a crowd turns never end, and accepts must not wait for that.
 //!
@@ -21,8 +21,8 @@ use std::time::Duration;
 use monoio::net::UnixStream;
 
 use super::clock::Clock;
-use super::hands::{Aftermath, Hands, Listening, ignore_new_connections};
-use super::mesh::{Switch, Wake};
+use super::hands::{Aftermath, Hands, Listening, ignore_new_connections, peer};
+use super::mesh::{Given, Hatch, Switch, Wake};
 use super::ring::Op;
 use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
 use crate::limits;
@@ -45,6 +45,7 @@ pub(crate) struct Pump<C: Core> {
     pub(super) hands: Hands<C::Mail>,
     clock: Clock,
     wake: Wake,
+    hatch: Arc<Hatch>,
     switch: Arc<Switch>,
     taken: VecDeque<(ShardId, C::Mail)>,
     /// The worker has links, so it sleeps in monoio.
@@ -62,12 +63,19 @@ pub(crate) struct Pump<C: Core> {
 }
 
 impl<C: Core> Pump<C> {
-    pub(crate) fn new(core: C, hands: Hands<C::Mail>, clock: Clock, wake: Wake, switch: Arc<Switch>) -> Pump<C> {
+    pub(crate) fn new(
+        core: C,
+        hands: Hands<C::Mail>,
+        clock: Clock,
+        (wake, hatch): (Wake, Arc<Hatch>),
+        switch: Arc<Switch>,
+    ) -> Pump<C> {
         Pump {
             core,
             hands,
             clock,
             wake,
+            hatch,
             switch,
             taken: VecDeque::new(),
             through_monoio: false,
@@ -162,6 +170,7 @@ impl<C: Core> Pump<C> {
             }
             self.heed_the_switch(now)?;
             self.take_mail(now);
+            self.take_given(now)?;
             self.hear_links(now);
             self.hands.ring.harvest(budget)?;
             self.receive(now, &mut budget)?;
@@ -281,6 +290,28 @@ impl<C: Core> Pump<C> {
             self.hands.counts.mail_batches += 1;
             self.core.handle(now, Input::Mail { from, mail });
         }
+    }
+
+    /// What threads have given that are no workers.
+    fn take_given(&mut self, now: Now) -> io::Result<()> {
+        let waiting = self.hatch.take();
+        self.hands.counts.private_refused += waiting.refused;
+        for given in waiting.given {
+            match given {
+                Given::Keys(keys) => self.core.handle(now, Input::Keys(keys)),
+                Given::Private(_) if self.hands.stopping => {}
+                Given::Private(socket) => match peer(&socket) {
+                    Ok(peer) => {
+                        self.hands.counts.accepts += 1;
+                        let conn = self.hands.sockets.insert(Some(socket));
+                        self.core.handle(now, Input::OpenedPrivately { conn, peer });
+                        self.hands.receive(conn)?;
+                    }
+                    Err(_) => self.hands.counts.accept_errors += 1,
+                },
+            }
+        }
+        Ok(())
     }
 
     fn hear_links(&mut self, now: Now) {

@@ -5,13 +5,14 @@
 //! only if the inbox was empty: whoever made it non-empty has woken its owner, or is about to.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits;
 use crate::turn::ShardId;
@@ -120,6 +121,64 @@ impl<M> Mesh<M> {
             inbox.any.store(false, Ordering::Release);
             std::mem::swap(&mut *batches, taken);
         }
+    }
+}
+
+/// What a worker is given by threads that are none.
+pub(crate) enum Given {
+    /// New keys, or the news that there should be some.
+    Keys(Option<Arc<Keys>>),
+    /// A connection that came to the private address.
+    Private(OwnedFd),
+}
+
+/// The way into a worker for threads that are none: rarely used, so a lock for each thing is good enough.
+pub(crate) struct Hatch {
+    waiting: Mutex<Waiting>,
+    /// Whether there may be something.
+    any: AtomicBool,
+    wake: Wake,
+}
+
+/// What was given to a worker and not taken.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// The first one first.
+    pub(crate) given: VecDeque<Given>,
+    /// Connections that found no room.
+    pub(crate) refused: u64,
+}
+
+impl Hatch {
+    pub(crate) fn new(wake: Wake) -> Hatch {
+        Hatch { waiting: Mutex::default(), any: AtomicBool::new(false), wake }
+    }
+
+    /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys replace those that
+    /// wait.
+    pub(crate) fn give(&self, what: Given) {
+        let mut waiting = lock(&self.waiting);
+        match &what {
+            Given::Private(_) if waiting.given.len() >= limits::PRIVATE_WAITING_MAX => waiting.refused += 1,
+            Given::Private(_) => waiting.given.push_back(what),
+            Given::Keys(_) => {
+                waiting.given.retain(|one| !matches!(one, Given::Keys(_)));
+                waiting.given.push_back(what);
+            }
+        }
+        self.any.store(true, Ordering::Release);
+        drop(waiting);
+        self.wake.wake();
+    }
+
+    /// Takes everything that waits.
+    pub(crate) fn take(&self) -> Waiting {
+        if !self.any.load(Ordering::Acquire) {
+            return Waiting::default();
+        }
+        let mut waiting = lock(&self.waiting);
+        self.any.store(false, Ordering::Release);
+        std::mem::take(&mut *waiting)
     }
 }
 
@@ -293,6 +352,24 @@ mod tests {
         let mut refused = Vec::new();
         sender.post(&mut vec![(ShardId(9), 1)], |to, batch| refused.push((to, batch)));
         assert_eq!(refused, [(ShardId(9), 1)]);
+    }
+
+    #[test]
+    fn a_hatch_holds_the_newest_keys_and_so_many_connections() {
+        let hatch = Hatch::new(Wake::new().unwrap());
+        assert!(hatch.take().given.is_empty());
+        for _ in 0..limits::PRIVATE_WAITING_MAX + 2 {
+            hatch.give(Given::Private(std::fs::File::open("/dev/null").unwrap().into()));
+        }
+        // There is always room for keys.
+        for keys in [Some(Arc::new(Keys::of_secret("a"))), None] {
+            hatch.give(Given::Keys(keys));
+        }
+        let taken = hatch.take();
+        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 1, 2));
+        assert!(matches!(taken.given.back(), Some(Given::Keys(None))));
+        let taken = hatch.take();
+        assert_eq!((taken.given.len(), taken.refused), (0, 0));
     }
 
     #[test]

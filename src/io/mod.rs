@@ -11,6 +11,7 @@
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants.
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
+//! - `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`redis`]: links to Redis servers, which monoio carries.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
@@ -21,8 +22,10 @@ mod clock;
 pub mod counters;
 mod driver;
 mod hands;
+pub mod key_file;
 mod mesh;
 mod ops;
+mod private;
 pub mod probe;
 pub mod radio;
 pub mod redis;
@@ -33,4 +36,4 @@ pub mod threads;
 
 pub use clock::unix_ms;
 pub use probe::Unavailable;
-pub use threads::{Failed, Options, Running, StartError, start};
+pub use threads::{Failed, KeyRing, Options, Running, StartError, start};

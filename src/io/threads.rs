@@ -16,12 +16,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::clock::Clock;
 use super::driver::Pump;
 use super::hands::{Hands, Listening};
-use super::mesh::{Mesh, Switch, Wake};
+use super::mesh::{Given, Hatch, Mesh, Switch, Wake};
+use super::private::Door;
 use super::probe::{self, Unavailable};
 use super::radio::Radio;
 use super::redis::Links;
 use super::redis::tls::Tls;
 use super::ring::{DataRing, Sizes};
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits;
 use crate::turn::{Core, ShardId};
@@ -31,6 +33,10 @@ use crate::turn::{Core, ShardId};
 pub struct Options {
     /// Where to listen; port 0 lets the kernel choose one. `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Where to listen for connections that the core is told of as [`OpenedPrivately`]; `None`: nowhere.
+    ///
+    /// [`OpenedPrivately`]: crate::turn::Input::OpenedPrivately
+    pub private_listen: Option<SocketAddr>,
     /// Let other processes of this user listen on the same port: for a restart without a gap. Otherwise a port that is
     /// taken is an error, which `SO_REUSEPORT` alone would hide.
     pub share_port: bool,
@@ -66,6 +72,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: None,
+            private_listen: None,
             share_port: false,
             workers: 0,
             target: None,
@@ -143,6 +150,9 @@ pub enum Failed {
 /// Workers that run. Dropping this leaves them running.
 pub struct Running {
     addr: Option<SocketAddr>,
+    private_addr: Option<SocketAddr>,
+    door: Option<JoinHandle<()>>,
+    hatches: Arc<[Arc<Hatch>]>,
     switch: Arc<Switch>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -151,6 +161,16 @@ impl Running {
     /// Where they listen, with the port that the kernel chose.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
+    }
+
+    /// Where the private address is, with the port that the kernel chose.
+    pub fn private_addr(&self) -> Option<SocketAddr> {
+        self.private_addr
+    }
+
+    /// A way to give all workers other keys, which outlives this.
+    pub fn key_ring(&self) -> KeyRing {
+        KeyRing(self.hatches.clone())
     }
 
     /// How many there are.
@@ -206,7 +226,25 @@ impl Running {
             };
             failed.get_or_insert(failure);
         }
+        if let Some(door) = self.door {
+            // It ends with the workers, and has nothing to tell.
+            let _ = door.join();
+        }
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Gives keys to all workers, while they run.
+#[derive(Clone)]
+pub struct KeyRing(Arc<[Arc<Hatch>]>);
+
+impl KeyRing {
+    /// Tokens are to be checked with these from now on; `None`: with those that were there, because others could not be
+    /// read.
+    pub fn give(&self, keys: Option<Arc<Keys>>) {
+        for hatch in self.0.iter() {
+            hatch.give(Given::Keys(keys.clone()));
+        }
     }
 }
 
@@ -225,6 +263,7 @@ struct Kit<M> {
     radio: Option<Radio>,
     link_tls: Option<Tls>,
     wake: Wake,
+    hatch: Arc<Hatch>,
     mesh: Mesh<M>,
     switch: Arc<Switch>,
     clock: Clock,
@@ -246,6 +285,13 @@ where
         Some(addr) => bind_all(addr, workers, &cpus, &options).map_err(|source| StartError::Listen { addr, source })?,
         None => (None, Vec::new()),
     };
+    let open_door = |addr| -> io::Result<Door> {
+        let socket = socket(addr)?;
+        socket.set_reuse_port(options.share_port)?;
+        Door::open(socket, addr)
+    };
+    let door = options.private_listen.map(|addr| open_door(addr).map_err(|source| StartError::Listen { addr, source }));
+    let door = door.transpose()?;
     let buffers = options.buffers.clamp(1, 1 << 15).next_power_of_two();
     let sizes = Sizes {
         sq_entries: options.sq_entries.max(1),
@@ -256,10 +302,18 @@ where
     let broken = |error: nix::Error| StartError::Worker(error.into());
     let wakes = (0..workers).map(|_| Wake::new()).collect::<nix::Result<Vec<_>>>().map_err(broken)?;
     let switch = Arc::new(Switch::new(wakes.clone()).map_err(broken)?);
+    let hatches: Arc<[_]> = wakes.iter().map(|wake| Arc::new(Hatch::new(wake.clone()))).collect();
     let clock = Clock::start();
     let make = Arc::new(make);
     let (ready, started) = mpsc::channel();
-    let mut running = Running { addr, switch: switch.clone(), threads: Vec::new() };
+    let mut running = Running {
+        addr,
+        private_addr: door.as_ref().map(Door::addr),
+        door: None,
+        hatches: hatches.clone(),
+        switch: switch.clone(),
+        threads: Vec::new(),
+    };
     let mut radio = options.radio;
     listeners.reverse();
     for (shard, (wake, mesh)) in (0..).map(ShardId).zip(wakes.iter().zip(Mesh::between(&wakes))) {
@@ -272,6 +326,7 @@ where
             radio: radio.take(),
             link_tls: options.link_tls.clone(),
             wake: wake.clone(),
+            hatch: hatches[usize::from(shard.0)].clone(),
             mesh,
             switch: switch.clone(),
             clock,
@@ -300,7 +355,13 @@ where
         }
     }
     if failure.is_none() && !running.switch.is_stopped() {
-        return Ok(running);
+        match door.map(|door| door.attend(hatches, switch)).transpose() {
+            Ok(door) => {
+                running.door = door;
+                return Ok(running);
+            }
+            Err(error) => failure = Some(StartError::Worker(error)),
+        }
     }
     running.stop();
     let joined = running.join();
@@ -347,7 +408,7 @@ fn work<C: Core>(
     hands.listening = kit.listener.map_or(Listening::Off, Listening::On);
     hands.target = kit.target;
     hands.radio = kit.radio;
-    let pump = Pump::new(make(kit.shard), hands, kit.clock, kit.wake, kit.switch);
+    let pump = Pump::new(make(kit.shard), hands, kit.clock, (kit.wake, kit.hatch), kit.switch);
     let _ = ready.send(Ok(()));
     drop(ready);
     runtime.block_on(pump.run())

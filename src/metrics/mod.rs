@@ -16,6 +16,7 @@ pub use text::{CONTENT_TYPE, Gauge, render};
 pub(crate) use label::labels;
 pub(crate) use table::counters;
 
+use crate::auth::TokenFault;
 use crate::io::counters::ShellCounters;
 use crate::shard::backplane::counters::BackplaneCounters;
 use crate::shard::close::{CloseReason, Refused, ShedReason, SlowIn};
@@ -53,6 +54,16 @@ counters! {
         closes: PerLabel<CloseReason> = counter "ringroad_connections_closed_total", "", "Connections closed, by why.";
         refused: PerLabel<Refused> = counter "ringroad_refused_total", "", "Connections and handshakes not let in, by why.";
         http_requests: u64 = counter "ringroad_http_requests_total", "", "HTTP requests answered, upgrades left out.";
+
+        // Tokens.
+        tokens_accepted: u64 = counter "ringroad_tokens_accepted_total", "", "Tokens that were good.";
+        tokens_refused: PerLabel<TokenFault> = counter "ringroad_tokens_refused_total", "",
+            "Connections and requests that were refused for their token, or for want of one, by why.";
+        tokens_expiring: u64 = counter "ringroad_tokens_expiring_total", "",
+            "Connections that were told that their token ends soon.";
+        key_reloads: u64 = counter "ringroad_key_reloads_total", "", "Times that the file of keys was read anew.";
+        key_reloads_failed: u64 = counter "ringroad_key_reloads_failed_total", "",
+            "Times that the file of keys had changed and could not be used; the keys before stay.";
 
         // In and out.
         messages_in: u64 = counter "ringroad_messages_in_total", "", "WebSocket messages received, whole ones.";

@@ -42,8 +42,12 @@ const NOBODY_MS = 5_000;
 const DEGREES_PER_M = 360 / 40_008_000;
 
 const element = (id) => document.getElementById(id);
-const settings = await (await fetch('map.json')).json();
 const authToken = new URLSearchParams(location.search).get('token');
+
+/** Asks the gateway, with the token that the page was given. */
+const ask = (path) => fetch(path, authToken === null ? {} : { headers: { Authorization: `Bearer ${authToken}` } });
+
+const settings = await (await ask('map.json')).json();
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 const camera = new Camera();
@@ -166,14 +170,14 @@ async function visit(vehicleId) {
     camera.lookAt(fleet.x(slot, performance.now()), fleet.y(slot, performance.now()), Math.max(camera.zoom, 15));
     return;
   }
-  const answer = await fetch(`vehicles/${encodeURIComponent(vehicleId)}`);
+  const answer = await ask(`vehicles/${encodeURIComponent(vehicleId)}`);
   const { location } = answer.ok ? await answer.json() : {};
   if (location) camera.lookAt(xOf(location.lon), yOf(location.lat), Math.max(camera.zoom, 15));
 }
 
 /** The places of all vehicles; null and a hint if there are none. */
 async function places() {
-  const answer = await fetch('vehicles').catch(() => null);
+  const answer = await ask('vehicles').catch(() => null);
   const vehicles = answer?.ok ? (await answer.json()).vehicles : [];
   const found = vehicles.flatMap(({ location }) => (location ? [location] : []));
   if (found.length > 0) return found;

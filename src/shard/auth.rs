@@ -1,90 +1,306 @@
-//! Who may register: HS256 tokens, if the operator asks for them.
+//! Who may do what on this shard, by their tokens, and for how long.
+//!
+//! Where tokens are required, a connection is in the *lobby* until it has shown one: a world in which nothing happens.
+//! With a token it enters the world of its tenant, or the default one, and stays in it.
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
-use serde::Deserialize;
+use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
+use crate::auth::{Grant, Keys, Rules, TokenFault};
 use crate::config;
-use crate::turn::Now;
+use crate::limits;
+use crate::turn::{ConnId, Now, ShardId};
+use crate::wire::error::ErrorCode;
+use crate::wire::event::{Event, Status};
+use crate::wire::upgrade::{self, Plain};
 
-/// Checks `authToken`s.
+use super::close::CloseReason;
+use super::conns::Phase;
+use super::world::WorldId;
+use super::{Shard, Timer};
+
+/// This shard's doorkeeper.
 pub struct Auth {
-    key: Option<(DecodingKey, Validation)>,
+    required: bool,
+    rules: Rules,
+    keys: Arc<Keys>,
+    /// What the connections that have shown a token may do.
+    passports: FxHashMap<ConnId, Passport>,
 }
 
-/// The claims that matter. A token without `exp` does not expire; one without `vehicleId` is good for any.
-#[derive(Deserialize)]
-struct Claims {
-    exp: Option<f64>,
-    #[serde(rename = "vehicleId")]
-    vehicle_id: Option<String>,
+/// What a connection may do, and what it has been told about that.
+struct Passport {
+    grant: Grant,
+    /// It knows that its token ends soon.
+    warned: bool,
+    /// When (`mono_ms`) the token is to be looked at next. Timers of another time are of a former token.
+    due_ms: u64,
+}
+
+/// What somebody wants to do who is connected.
+#[derive(Clone, Copy, Debug)]
+pub enum Wants<'a> {
+    /// Be there and listen.
+    Enter,
+    /// Register as this vehicle.
+    Register(&'a str),
+    /// Change what it watches.
+    Watch,
 }
 
 impl Auth {
     pub fn new(config: &config::Auth) -> Self {
-        let key = config.required.then(|| {
-            let mut validation = Validation::new(Algorithm::HS256);
-            // Expiry is checked against the time that the shell gives, not against a clock of the library's.
-            validation.validate_exp = false;
-            validation.validate_aud = false;
-            validation.required_spec_claims.clear();
-            (DecodingKey::from_secret(config.secret.as_bytes()), validation)
-        });
-        Auth { key }
+        Auth {
+            required: config.required,
+            rules: Rules::new(config),
+            keys: Arc::new(Keys::of_secret(&config.secret)),
+            passports: FxHashMap::default(),
+        }
     }
 
-    /// Whether this vehicle may register with this token, or why not.
-    pub fn check(&self, now: Now, vehicle_id: &str, token: Option<&str>) -> Result<(), &'static str> {
-        let Some((key, validation)) = &self.key else { return Ok(()) };
-        let token = token.ok_or("authToken is required")?;
-        let claims = decode::<Claims>(token, key, validation).map_err(|_| "authToken is not valid")?.claims;
-        if claims.exp.is_some_and(|exp| exp * 1_000.0 <= now.unix_ms as f64) {
-            return Err("authToken has expired");
+    /// Whether each tenant has a world.
+    pub fn has_tenants(&self) -> bool {
+        self.rules.has_tenants()
+    }
+
+    /// Where a connection begins.
+    pub fn first_world(&self) -> WorldId {
+        if self.required { WorldId::LOBBY } else { WorldId::default() }
+    }
+
+    /// The world that a token is for. A client belongs to a tenant where there are any.
+    fn world_of(&self, grant: &Grant) -> Result<WorldId, TokenFault> {
+        match grant.tenant {
+            Some(tenant) => Ok(WorldId::of_tenant(tenant)),
+            None if self.has_tenants() => Err(TokenFault::Tenant),
+            None => Ok(WorldId::default()),
         }
-        if claims.vehicle_id.is_some_and(|claimed| claimed != vehicle_id) {
-            return Err("authToken is for another vehicle");
+    }
+
+    /// A connection is gone.
+    pub fn conn_ends(&mut self, id: ConnId) {
+        self.passports.remove(&id);
+    }
+}
+
+impl Shard {
+    /// Tokens are checked with these from now on.
+    pub fn with_keys(mut self, keys: Arc<Keys>) -> Self {
+        self.auth.keys = keys;
+        self
+    }
+
+    /// There are new keys, or there should be. Every worker hears of it, and one counts. Who is here by a key that is no
+    /// longer among them has to show another token.
+    pub(super) fn keys_changed(&mut self, now: Now, keys: Option<Arc<Keys>>) {
+        let counts = u64::from(self.is_here(ShardId(0)));
+        let Some(keys) = keys else {
+            self.out.counters.key_reloads_failed += counts;
+            return;
+        };
+        self.out.counters.key_reloads += counts;
+        let passports = self.auth.passports.iter();
+        let mut orphans: Vec<ConnId> =
+            passports.filter(|(_, passport)| !keys.has(passport.grant.key)).map(|(id, _)| *id).collect();
+        self.auth.keys = keys;
+        // In an order that does not depend on a hash.
+        orphans.sort_unstable();
+        for id in orphans {
+            self.close(now, id, CloseReason::TokenExpired, Status::Offline);
         }
+    }
+
+    fn read_token(&mut self, now: Now, token: &str) -> Result<Grant, TokenFault> {
+        let grant = self.auth.rules.read(&self.auth.keys, now.unix_ms, token)?;
+        self.out.counters.tokens_accepted += 1;
+        Ok(grant)
+    }
+
+    /// Whether a connection may do this, with a token that it shows now or with the one that it has shown before. One
+    /// that it shows takes the place of that, if it is for what the connection already is.
+    pub(super) fn authorize(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        token: Option<&str>,
+        wants: Wants<'_>,
+    ) -> Result<(), TokenFault> {
+        if !self.auth.required {
+            return Ok(());
+        }
+        let Some(conn) = self.out.conns.peek(id) else { return Err(TokenFault::Missing) };
+        let (world, vehicle) = (conn.world, conn.vehicle);
+        let vehicle = vehicle.and_then(|slot| self.worlds[world].vehicles.find(slot));
+        let vehicle_id = vehicle.map(|vehicle| vehicle.identity.clone());
+        let may = |grant: &Grant| match wants {
+            Wants::Register(vehicle_id) => grant.check_vehicle(vehicle_id),
+            // Who is a vehicle may watch as one.
+            Wants::Watch if vehicle_id.is_none() && !grant.watches => Err(TokenFault::Role),
+            Wants::Enter if !grant.watches && !grant.drives => Err(TokenFault::Role),
+            Wants::Watch | Wants::Enter => Ok(()),
+        };
+        let Some(token) = token else {
+            return self.auth.passports.get(&id).ok_or(TokenFault::Missing).and_then(|passport| may(&passport.grant));
+        };
+        let grant = self.read_token(now, token)?;
+        may(&grant)?;
+        if let Some(identity) = &vehicle_id {
+            grant.check_vehicle(&identity.vehicle_id)?;
+        }
+        let own = self.auth.world_of(&grant)?;
+        if world != own && world != WorldId::LOBBY {
+            return Err(TokenFault::Tenant);
+        }
+        tracing::debug!(
+            subject = grant.subject,
+            drives = grant.drives,
+            watches = grant.watches,
+            "a token was accepted"
+        );
+        self.auth.passports.insert(id, Passport { grant, warned: false, due_ms: 0 });
+        self.enter(id, own);
+        self.await_expiry(now, id);
         Ok(())
     }
-}
 
-impl Auth {
-    /// Whether who drives nothing may watch with this token, or why not.
-    pub fn check_viewer(&self, now: Now, token: Option<&str>) -> Result<(), &'static str> {
-        // No vehicle has an empty id, so a vehicle's token is for another.
-        self.check(now, "", token)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jsonwebtoken::{EncodingKey, Header, encode};
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_token_must_be_signed_alive_and_for_this_vehicle() {
-        let auth = Auth::new(&config::Auth { required: true, secret: "s3cret".into() });
-        let now = Now { mono_ms: 0, unix_ms: 1_000_000 };
-        let token = |claims: serde_json::Value, secret: &str| {
-            encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
-        };
-        for (claims, secret, expected) in [
-            (json!({}), "s3cret", Ok(())),
-            (json!({"exp": 1_001}), "s3cret", Ok(())),
-            (json!({"exp": 1_000}), "s3cret", Err("authToken has expired")),
-            (json!({"vehicleId": "veh-1"}), "s3cret", Ok(())),
-            (json!({"vehicleId": "veh-2"}), "s3cret", Err("authToken is for another vehicle")),
-            (json!({}), "other", Err("authToken is not valid")),
-        ] {
-            let token = token(claims, secret);
-            assert_eq!(auth.check(now, "veh-1", Some(&token)), expected);
+    /// A connection leaves the lobby.
+    fn enter(&mut self, id: ConnId, own: WorldId) {
+        let Some(conn) = self.out.conns.find(id) else { return };
+        if conn.world == own {
+            return;
         }
-        assert_eq!(auth.check(now, "veh-1", None), Err("authToken is required"));
-        assert_eq!(auth.check(now, "veh-1", Some("a.b.c")), Err("authToken is not valid"));
-        // {"alg":"none"} with no signature.
-        let unsigned = "eyJhbGciOiJub25lIn0.e30.";
-        assert_eq!(auth.check(now, "veh-1", Some(unsigned)), Err("authToken is not valid"));
-        assert_eq!(Auth::new(&config::Auth::default()).check(now, "veh-1", None), Ok(()));
+        let watched = conn.watcher.is_some();
+        self.unwatch(id);
+        let Some(conn) = self.out.conns.find(id) else { return };
+        let world = &mut self.worlds[own];
+        conn.world = own;
+        conn.cursor = world.log.head();
+        conn.watcher = watched.then(|| world.watchers.add(id));
     }
+
+    /// Tells a connection why its token is not good enough, and closes it.
+    pub(super) fn token_refused(&mut self, now: Now, id: ConnId, fault: TokenFault) {
+        self.out.counters.tokens_refused.increment(fault);
+        self.error(now, id, ErrorCode::AuthFailed, fault.message());
+        self.close(now, id, CloseReason::AuthFailed, Status::Offline);
+    }
+
+    /// A connection that has become a WebSocket without a token has some time to show one.
+    pub(super) fn await_token(&mut self, now: Now, id: ConnId) {
+        if self.auth.required && !self.auth.passports.contains_key(&id) {
+            self.out.timers.set(now.mono_ms + self.config.auth.wait_ms, Timer::Token(id));
+        }
+    }
+
+    /// Sees to it that a token is looked at when there is something to say about it.
+    fn await_expiry(&mut self, now: Now, id: ConnId) {
+        let Some(passport) = self.auth.passports.get_mut(&id) else { return };
+        let Some(expires_ms) = passport.grant.expires_ms else { return };
+        let left_ms = expires_ms.saturating_sub(now.unix_ms);
+        let warn_ms = if passport.warned { 0 } else { self.config.auth.warn_ms };
+        let wait_ms = left_ms.saturating_sub(warn_ms).clamp(1, limits::TOKEN_LOOK_MS_MAX);
+        passport.due_ms = now.mono_ms + wait_ms;
+        self.out.timers.set(passport.due_ms, Timer::Token(id));
+    }
+
+    /// How a connection's token stands: none was shown in time, it ends soon, or it has ended.
+    pub(super) fn check_token(&mut self, now: Now, id: ConnId) {
+        if self.out.conns.peek(id).is_none_or(|conn| !matches!(conn.phase, Phase::Open)) {
+            return;
+        }
+        let Some(passport) = self.auth.passports.get_mut(&id) else {
+            self.token_refused(now, id, TokenFault::Missing);
+            return;
+        };
+        let Some(expires_ms) = passport.grant.expires_ms.filter(|_| passport.due_ms <= now.mono_ms) else { return };
+        if expires_ms <= now.unix_ms {
+            self.close(now, id, CloseReason::TokenExpired, Status::Offline);
+            return;
+        }
+        let left_ms = expires_ms - now.unix_ms;
+        if !passport.warned && left_ms <= self.config.auth.warn_ms {
+            passport.warned = true;
+            self.out.counters.tokens_expiring += 1;
+            self.out.event(now, id, &Event::TokenExpiring { expires_at: expires_ms, expires_in_ms: left_ms });
+        }
+        self.await_expiry(now, id);
+    }
+
+    /// Whether a request may read this, and of which world; if not, it has been answered.
+    pub(super) fn visit(&mut self, now: Now, id: ConnId, request: &Plain<'_>, asked: Asked) -> Option<WorldId> {
+        let outcome = self.visitor(now, id, request, asked);
+        let (status, body, headers): (u16, &[u8], &[(&str, &str)]) = match outcome {
+            Ok(world) => return Some(world),
+            Err(Denied::Private) => (403, br#"{"error":"private"}"#, &[]),
+            Err(Denied::NoTenant) => (400, br#"{"error":"tenant_required"}"#, &[]),
+            Err(Denied::Token(fault)) => {
+                self.out.counters.tokens_refused.increment(fault);
+                match fault {
+                    fault if fault.is_forbidden() => (403, br#"{"error":"forbidden"}"#, &[]),
+                    // RFC 6750, section 3: without credentials, no error code.
+                    TokenFault::Missing => (401, br#"{"error":"token_required"}"#, &[("WWW-Authenticate", "Bearer")]),
+                    _ => {
+                        let challenge = ("WWW-Authenticate", r#"Bearer error="invalid_token""#);
+                        (401, br#"{"error":"invalid_token"}"#, &[challenge])
+                    }
+                }
+            }
+        };
+        let mut all = self.cors(id, request.origin);
+        all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.send_reply(now, id, status, "application/json", &all, request.head_only, body);
+        None
+    }
+
+    fn visitor(&mut self, now: Now, id: ConnId, request: &Plain<'_>, asked: Asked) -> Result<WorldId, Denied> {
+        let private = self.out.conns.peek(id).is_some_and(|conn| conn.private);
+        let of_host = |shard: &Shard| {
+            if asked != Asked::Listing || !shard.auth.has_tenants() {
+                return Ok(WorldId::default());
+            }
+            let name = upgrade::parameter(request.query, "tenant").ok_or(Denied::NoTenant)?;
+            let tenant = shard.auth.rules.tenant(name).ok_or(Denied::NoTenant)?;
+            Ok(WorldId::of_tenant(tenant))
+        };
+        if private {
+            return of_host(self);
+        }
+        if !self.auth.required {
+            let closed = asked != Asked::Page && !self.config.server.private_listen.is_empty();
+            return if closed { Err(Denied::Private) } else { Ok(WorldId::default()) };
+        }
+        let token = upgrade::token(request.authorization, request.query).ok_or(Denied::Token(TokenFault::Missing))?;
+        let grant = self.read_token(now, token).map_err(Denied::Token)?;
+        let may = if asked == Asked::Page { grant.watches } else { grant.operates };
+        if !may {
+            return Err(Denied::Token(TokenFault::Role));
+        }
+        match grant.tenant {
+            None => of_host(self),
+            // The numbers of a worker are those of all its tenants.
+            Some(_) if asked == Asked::Metrics => Err(Denied::Token(TokenFault::Tenant)),
+            Some(tenant) => Ok(WorldId::of_tenant(tenant)),
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The live map's page and its settings.
+    Page,
+    /// Who is there.
+    Listing,
+    /// The counters of the host.
+    Metrics,
+}
+
+/// Why it is not answered.
+enum Denied {
+    /// Only on the private address.
+    Private,
+    /// There are tenants, and it does not say which one.
+    NoTenant,
+    Token(TokenFault),
 }

@@ -26,6 +26,8 @@ labels! {
         TooBig = "too_big",
         /// The token was missing or wrong.
         AuthFailed = "auth_failed",
+        /// The token has expired and no newer one was shown, or its key has been taken away.
+        TokenExpired = "token_expired",
         /// The gateway stops.
         Shutdown = "shutdown",
         /// Refused at the door: too many connections, a bad request head, an origin that is not allowed.
@@ -48,6 +50,7 @@ impl CloseReason {
             CloseReason::Shutdown => Some(1012),
             CloseReason::Replaced => Some(4001),
             CloseReason::Timeout => Some(4002),
+            CloseReason::TokenExpired => Some(4003),
             CloseReason::Slow => Some(4008),
             CloseReason::ClientClosed
             | CloseReason::Reset

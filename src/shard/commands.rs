@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::limits;
 use crate::turn::{ConnId, Now, ShardId};
 use crate::wire::error::ErrorCode;
-use crate::wire::event::{Event, Identity, Status};
+use crate::wire::event::{Event, Identity};
 use crate::wire::json::{self, Command, Decoded, EventKind, Fix, Rejected};
 use crate::wire::slim::{self, Invalid, Reported};
 use crate::wire::state::{self, Sample, State};
 use crate::wire::units;
 
-use super::close::CloseReason;
+use super::auth::Wants;
 use super::mail::{Note, StateNote, What};
 use super::vehicles::Slot;
 use super::world::WorldId;
@@ -158,12 +158,9 @@ impl Shard {
         }
         match (command, &me) {
             (Command::Register { vehicle_id, driver_name, info, auth_token }, _) => {
-                match self.auth.check(now, vehicle_id, auth_token) {
+                match self.authorize(now, id, auth_token, Wants::Register(vehicle_id)) {
                     Ok(()) => self.register(now, id, vehicle_id, driver_name, info),
-                    Err(why) => {
-                        self.error(now, id, ErrorCode::AuthFailed, why);
-                        self.close(now, id, CloseReason::AuthFailed, Status::Offline);
-                    }
+                    Err(fault) => self.token_refused(now, id, fault),
                 }
             }
             (Command::Heartbeat, _) => self.out.event(now, id, &Event::HeartbeatAck { ts: now.unix_ms }),

@@ -92,6 +92,8 @@ pub struct Conn {
     pub ended: bool,
     /// It was not let in, and is read its answer.
     pub turned_away: bool,
+    /// It came to the private address.
+    pub private: bool,
 }
 
 /// A part of a connection that most have for a moment, or never.

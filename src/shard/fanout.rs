@@ -16,7 +16,7 @@ use super::conns::{Conn, Conns, Phase};
 use super::outbox::{Stretch, Waiting};
 use super::timers::Timers;
 use super::watch::{Flush, Left};
-use super::world::{World, Worlds};
+use super::world::{World, WorldId, Worlds};
 
 /// Connections and what is on its way to them.
 pub struct Fanout {
@@ -366,8 +366,16 @@ impl Fanout {
             // The common case of a broadcast: everyone's send points at the same bytes.
             if !news.is_empty() {
                 conn.send_at = self.sends.len() as u32;
-                let start = (conn.cursor - world.log.tail()) as u32;
-                self.sends.push(Send { conn: id, store: Store::Log, start, len: news.len() as u32 });
+                let (store, start) = if world.id == WorldId::default() {
+                    (Store::Log, (conn.cursor - world.log.tail()) as u32)
+                } else {
+                    // A turn has one log to share, the default world's; tenants have copies.
+                    self.arena.extend_from_slice(news);
+                    let behind = conn.outbox.positions();
+                    conn.positions_sent = Stretch { start: behind.start + news.len() as u32, ..behind };
+                    (Store::Arena, start as u32)
+                };
+                self.sends.push(Send { conn: id, store, start, len: news.len() as u32 });
                 (conn.lead, conn.piece) = (0, 0);
                 conn.cursor = world.log.head();
             }

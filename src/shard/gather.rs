@@ -58,7 +58,7 @@ impl Shard {
         &mut self,
         now: Now,
         id: ConnId,
-        listing: Listing,
+        (world, listing): (WorldId, Listing),
         head_only: bool,
         headers: Vec<(&'static str, String)>,
     ) {
@@ -87,27 +87,28 @@ impl Shard {
         };
         self.gatherings.open.insert(number, gathering);
         self.out.timers.set(now.mono_ms + limits::LISTING_MS_MAX, Timer::Listing(number));
-        let note = Note { world: WorldId::default(), what: What::Ask { listing, number } };
+        let note = Note { world, what: What::Ask { listing, number } };
         self.mesh.tell_all(note, &mut self.out.counters);
-        let part = self.part(now, listing);
+        let part = self.part(now, world, listing);
         self.answered(now, number, part);
     }
 
     /// Another shard asks.
-    pub(super) fn asked(&mut self, now: Now, from: ShardId, listing: Listing, number: u64) {
-        let part = self.part(now, listing);
-        let note = Note { world: WorldId::default(), what: What::Answer { number, part } };
+    pub(super) fn asked(&mut self, now: Now, from: ShardId, world: WorldId, listing: Listing, number: u64) {
+        let part = self.part(now, world, listing);
+        let note = Note { world, what: What::Answer { number, part } };
         self.mesh.tell(from, note, &mut self.out.counters);
     }
 
-    fn part(&mut self, now: Now, listing: Listing) -> Part {
+    fn part(&mut self, now: Now, world: WorldId, listing: Listing) -> Part {
         match listing {
-            Listing::Vehicles => Part::Members(self.vehicles_part(), self.listed().count()),
-            Listing::Presence => Part::Members(self.presence_part(now), self.listed().count()),
+            Listing::Vehicles => Part::Members(self.vehicles_part(world), self.listed(world).count()),
+            Listing::Presence => Part::Members(self.presence_part(now, world), self.listed(world).count()),
             Listing::Metrics => {
                 self.out.counters.connections_open = self.out.conns.len() as u64;
                 self.out.counters.connections_blocked = self.out.blocked as u64;
-                let owned = self.listed().filter(|vehicle| vehicle.driving().is_some()).count();
+                let vehicles = self.worlds.iter().flat_map(|world| world.vehicles.iter());
+                let owned = vehicles.filter(|(_, vehicle)| vehicle.driving().is_some()).count();
                 self.out.counters.active_vehicles = owned as u64;
                 let watchers =
                     || self.worlds.iter().flat_map(|world| world.watchers.iter()).map(|(_, watcher)| watcher);

@@ -6,6 +6,7 @@ use crate::wire::text::{write_decimal, write_string, write_u64};
 use crate::wire::upgrade::{self, Plain};
 
 use super::Shard;
+use super::auth::Asked;
 use super::close::CloseReason;
 use super::conns::Phase;
 use super::gather::Listing;
@@ -15,13 +16,13 @@ use super::world::WorldId;
 const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
 
 impl Shard {
-    /// Answers a request for all shards of this host. Without tenants there is one world to list.
+    /// Answers a request for all shards of this host.
     pub(super) fn answer(&mut self, now: Now, id: ConnId, request: &Plain<'_>) {
         let (origin, head_only) = (request.origin, request.head_only);
         match request.method {
             "GET" | "HEAD" => {}
             "OPTIONS" => {
-                let mut headers = self.cors(origin);
+                let mut headers = self.cors(id, origin);
                 headers.push(("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS".into()));
                 headers.push(("Access-Control-Allow-Headers", "Authorization, Content-Type".into()));
                 self.send_reply(now, id, 204, "text/plain", &headers, false, b"");
@@ -39,19 +40,18 @@ impl Shard {
         }
         match request.path {
             "/health" => self.health(now, id, origin, head_only),
-            "/metrics" => self.gather(now, id, Listing::Metrics, head_only, self.cors(origin)),
-            "/presence" => self.gather(now, id, Listing::Presence, head_only, self.cors(origin)),
-            "/vehicles" => self.gather(now, id, Listing::Vehicles, head_only, self.cors(origin)),
+            "/metrics" => self.list(now, id, request, Listing::Metrics),
+            "/presence" => self.list(now, id, request, Listing::Presence),
+            "/vehicles" => self.list(now, id, request, Listing::Vehicles),
             path => {
-                let world = &self.worlds[WorldId::default()];
-                let mut body = Vec::new();
-                let found = path
-                    .strip_prefix("/vehicles/")
-                    .and_then(|vehicle_id| world.vehicles.by_id(vehicle_id))
-                    .map(|index| write_vehicle(&mut body, world.vehicles.at(index)))
-                    .is_some();
-                if found {
-                    self.reply(now, id, 200, origin, head_only, &body);
+                if let Some(vehicle_id) = path.strip_prefix("/vehicles/") {
+                    let Some(world) = self.visit(now, id, request, Asked::Listing) else { return };
+                    let vehicles = &self.worlds[world].vehicles;
+                    let mut body = Vec::new();
+                    match vehicles.by_id(vehicle_id).map(|index| write_vehicle(&mut body, vehicles.at(index))) {
+                        Some(()) => self.reply(now, id, 200, origin, head_only, &body),
+                        None => self.reply(now, id, 404, origin, head_only, NOT_FOUND),
+                    }
                 } else if path == self.config.server.path {
                     // RFC 9110, section 7.8: who sends Upgrade "MUST also send an "Upgrade" connection option".
                     let headers = [("Connection", "Upgrade".to_owned()), ("Upgrade", "websocket".to_owned())];
@@ -64,8 +64,21 @@ impl Shard {
         }
     }
 
+    /// Begins a listing for whoever may have it.
+    fn list(&mut self, now: Now, id: ConnId, request: &Plain<'_>, listing: Listing) {
+        let asked = if listing == Listing::Metrics { Asked::Metrics } else { Asked::Listing };
+        if let Some(world) = self.visit(now, id, request, asked) {
+            self.gather(now, id, (world, listing), request.head_only, self.cors(id, request.origin));
+        }
+    }
+
     /// Answers with a file of the live map; false if the path is none.
     fn page(&mut self, now: Now, id: ConnId, request: &Plain<'_>) -> bool {
+        // The rest of it is the same for everybody, and a browser asks for it without a token.
+        let guarded = request.path == "/" || request.path == page::SETTINGS_PATH;
+        if guarded && self.visit(now, id, request, Asked::Page).is_none() {
+            return true;
+        }
         let settings;
         let (content_type, body) = match page::find(request.path) {
             Some(file) => (file.content_type, file.bytes),
@@ -77,7 +90,7 @@ impl Shard {
         };
         let tag = page::tag(body);
         let status = if request.has(&tag) { 304 } else { 200 };
-        let mut headers = self.cors(request.origin);
+        let mut headers = self.cors(id, request.origin);
         headers.push(("ETag", tag));
         // A newer gateway has a newer page: ask each time, and be told mostly that nothing has changed.
         headers.push(("Cache-Control", "no-cache".to_owned()));
@@ -97,8 +110,11 @@ impl Shard {
         let status = if self.is_leaving() { "draining" } else { "ok" };
         body.extend_from_slice(b"{\"status\":");
         write_string(&mut body, status);
-        body.extend_from_slice(b",\"vehicles\":");
-        write_u64(&mut body, self.worlds[WorldId::default()].vehicles.len() as u64);
+        // How many the others have is none of a tenant's business.
+        if !self.auth.has_tenants() {
+            body.extend_from_slice(b",\"vehicles\":");
+            write_u64(&mut body, self.worlds[WorldId::default()].vehicles.len() as u64);
+        }
         body.extend_from_slice(b",\"redis\":");
         let redis = self.bus.as_ref().map_or("disabled", |bus| if bus.is_up() { "up" } else { "down" });
         write_string(&mut body, redis);
@@ -112,16 +128,16 @@ impl Shard {
     }
 
     /// The vehicles that this shard lists: its own, and worker 0 those of other hosts too.
-    pub(super) fn listed(&self) -> impl Iterator<Item = &Vehicle> {
+    pub(super) fn listed(&self, world: WorldId) -> impl Iterator<Item = &Vehicle> {
         let (steward, node) = (self.is_here(ShardId(0)), self.node.key);
-        let vehicles = self.worlds[WorldId::default()].vehicles.iter().map(|(_, vehicle)| vehicle);
+        let vehicles = self.worlds[world].vehicles.iter().map(|(_, vehicle)| vehicle);
         vehicles.filter(move |vehicle| vehicle.driving().is_some() || (steward && vehicle.epoch.node != node))
     }
 
     /// The vehicles that this shard lists, as the members of a JSON array.
-    pub(super) fn vehicles_part(&self) -> Vec<u8> {
+    pub(super) fn vehicles_part(&self, world: WorldId) -> Vec<u8> {
         let mut out = Vec::new();
-        for vehicle in self.listed() {
+        for vehicle in self.listed(world) {
             separate(&mut out);
             write_vehicle(&mut out, vehicle);
         }
@@ -129,9 +145,9 @@ impl Shard {
     }
 
     /// When the vehicles that this shard lists last said something, as the members of a JSON array.
-    pub(super) fn presence_part(&self, now: Now) -> Vec<u8> {
+    pub(super) fn presence_part(&self, now: Now, world: WorldId) -> Vec<u8> {
         let mut out = Vec::new();
-        for vehicle in self.listed() {
+        for vehicle in self.listed(world) {
             let ago_ms = match vehicle.driving().and_then(|driving| self.out.conns.peek(driving.conn)) {
                 Some(conn) => now.mono_ms - conn.heard_ms.min(now.mono_ms),
                 // On another host: what was heard of it here.
@@ -157,7 +173,12 @@ impl Shard {
         out
     }
 
-    pub(super) fn cors(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
+    /// Which pages may read the answer.
+    pub(super) fn cors(&self, id: ConnId, origin: Option<&str>) -> Vec<(&'static str, String)> {
+        // A page that an operator has open elsewhere must not read what only needs to be asked from here.
+        if self.out.conns.peek(id).is_some_and(|conn| conn.private) {
+            return Vec::new();
+        }
         if self.config.server.allowed_origins.is_empty() {
             return vec![("Access-Control-Allow-Origin", "*".into())];
         }
@@ -180,7 +201,7 @@ impl Shard {
         head_only: bool,
         body: &[u8],
     ) {
-        let headers = self.cors(origin);
+        let headers = self.cors(id, origin);
         self.send_reply(now, id, status, "application/json", &headers, head_only, body);
     }
 

@@ -31,6 +31,13 @@ pub struct StateNote {
     pub sample: Sample,
 }
 
+impl StateNote {
+    /// Whose state: tenants may have vehicles of one name.
+    fn of(&self) -> (WorldId, u64) {
+        (self.world, self.sample.key())
+    }
+}
+
 /// Something that happened on one shard and matters on another.
 #[derive(Clone, Debug)]
 pub struct Note {
@@ -135,7 +142,7 @@ struct Outgoing {
     /// Event text in the notes.
     bytes: usize,
     /// The newest states that it has not been sent. Not empty only while its inbox is full.
-    kept: FxHashMap<u64, StateNote>,
+    kept: FxHashMap<(WorldId, u64), StateNote>,
     /// Its inbox was full, and the time to try again has not come.
     full: bool,
 }
@@ -173,12 +180,12 @@ impl Mesh {
     }
 
     /// A vehicle of this shard has left: what waits of its positions would be taken for those of its next registration.
-    pub fn forget(&mut self, key: u64, moved: bool) {
+    pub fn forget(&mut self, world: WorldId, key: u64, moved: bool) {
         if moved {
-            self.states.retain(|note| note.sample.key() != key);
+            self.states.retain(|note| note.of() != (world, key));
         }
         for peer in &mut self.peers {
-            peer.kept.remove(&key);
+            peer.kept.remove(&(world, key));
         }
     }
 
@@ -207,7 +214,7 @@ impl Mesh {
         }
         for note in batch.states.iter() {
             // Nothing newer is kept: that ended when this batch was made, and the shell hands it back at once.
-            peer.kept.insert(note.sample.key(), note.clone());
+            peer.kept.insert(note.of(), note.clone());
         }
     }
 
@@ -222,7 +229,7 @@ impl Mesh {
         for peer in &mut self.peers {
             let states = if peer.full || !peer.kept.is_empty() {
                 for note in states.iter() {
-                    peer.kept.insert(note.sample.key(), note.clone());
+                    peer.kept.insert(note.of(), note.clone());
                 }
                 if peer.full {
                     continue;

@@ -139,7 +139,7 @@ impl Shard {
         let (key, departed) = (vehicle.key, Departed { epoch: vehicle.epoch, rates });
         let identity = vehicle.identity.clone();
         self.out.counters.presence_updates += 1;
-        self.mesh.forget(key, vehicle.moved);
+        self.mesh.forget(world_id, key, vehicle.moved);
         if let Some(bus) = &mut self.bus {
             bus.forget_position(key);
         }

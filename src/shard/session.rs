@@ -11,6 +11,7 @@ use crate::wire::message::{Message, ProtocolError};
 use crate::wire::slim;
 use crate::wire::upgrade::{self, Request};
 
+use super::auth::Wants;
 use super::close::{CloseReason, Refused};
 use super::conns::{Conn, Dialect, Phase};
 use super::{Shard, Timer};
@@ -19,15 +20,18 @@ use super::{Shard, Timer};
 const FULL_RETRY_S: u64 = 5;
 
 impl Shard {
-    pub(super) fn opened(&mut self, now: Now, id: ConnId, peer: IpAddr) {
+    /// A connection is there. `private`: it came to the private address.
+    pub(super) fn opened(&mut self, now: Now, id: ConnId, peer: IpAddr, private: bool) {
         self.out.counters.connections_opened += 1;
         let full = self.out.conns.let_in() >= self.config.limits.conns_per_worker_max as usize;
-        self.out.conns.insert(id, Conn { heard_ms: now.mono_ms, ..Conn::default() });
+        let world = self.auth.first_world();
+        self.out.conns.insert(id, Conn { heard_ms: now.mono_ms, world, private, ..Conn::default() });
         if full || self.stopping {
             self.refuse(now, id, if full { Refused::Full } else { Refused::Stopping }, FULL_RETRY_S);
             return;
         }
-        if let Err(refused) = self.admission.open(id, peer) {
+        // Whoever reaches the private address is the operator.
+        if !private && let Err(refused) = self.admission.open(id, peer) {
             self.refuse(now, id, refused, FULL_RETRY_S);
             return;
         }
@@ -130,6 +134,22 @@ impl Shard {
                     self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
                     return;
                 }
+                // Without one, it may still come with the first message.
+                let token = upgrade::token(request.authorization, request.query);
+                if token.is_some()
+                    && let Err(fault) = self.authorize(now, id, token, Wants::Enter)
+                {
+                    self.out.counters.tokens_refused.increment(fault);
+                    let mut headers = self.cors(id, request.origin);
+                    // RFC 6750, section 3.1: a token that is no good, and one that is good for something else.
+                    let status = if fault.is_forbidden() { 403 } else { 401 };
+                    if status == 401 {
+                        headers.push(("WWW-Authenticate", r#"Bearer error="invalid_token""#.to_owned()));
+                    }
+                    let body = format!("{{\"error\":\"auth_failed\",\"message\":\"{}\"}}", fault.message());
+                    self.send_reply(now, id, status, "application/json", &headers, false, body.as_bytes());
+                    return;
+                }
                 if let Err(retry_s) = self.admission.accept(now) {
                     self.refuse(now, id, Refused::Rate, retry_s);
                     return;
@@ -152,6 +172,7 @@ impl Shard {
         let session = self.ids.next_uuid();
         self.out.event(now, id, &Event::Connected { ts: now.unix_ms, session });
         self.send_away_if_draining(now, id);
+        self.await_token(now, id);
         if !self.head_is_due_before_silence() {
             self.look_for_silence(now.mono_ms + self.config.vehicles.ping_ms, id);
         }

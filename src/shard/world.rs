@@ -20,8 +20,18 @@ use super::vehicles::{Departed, Vehicles};
 use super::watch::Watchers;
 
 /// A world of this process. Without tenants there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WorldId(pub u16);
+
+impl WorldId {
+    /// Where connections are that have shown no token yet: nothing happens there. Only where tokens are required.
+    pub const LOBBY: WorldId = WorldId(1);
+
+    /// The world of a tenant, by its position in `auth.tenants`, which is the same on every shard.
+    pub fn of_tenant(tenant: usize) -> WorldId {
+        WorldId(Self::LOBBY.0 + 1 + tenant as u16)
+    }
+}
 
 /// One world on one shard. Nothing in it is ever shown to a connection of another world.
 pub struct World {
@@ -105,9 +115,10 @@ impl Scratch {
 pub struct Worlds(Vec<World>);
 
 impl Worlds {
-    /// The default world alone.
+    /// The default world, the lobby where there is one, and a world for each tenant.
     pub fn new(config: &Arc<Config>) -> Self {
-        Worlds(vec![World::new(WorldId::default(), config.clone())])
+        let others = if config.auth.required { 1 + config.auth.tenants.len() } else { 0 };
+        Worlds((0..=others as u16).map(|id| World::new(WorldId(id), config.clone())).collect())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &World> {

@@ -17,6 +17,7 @@ use crate::turn::{ConnId, Core, Ended, Input, LinkId, Now, ShardId};
 #[derive(Clone, Debug)]
 pub(super) enum Deed {
     Opened(IpAddr),
+    OpenedPrivately(IpAddr),
     Bytes(Vec<u8>),
     Ended(Ended),
     Writable,
@@ -137,6 +138,7 @@ impl Host {
         let shard = &mut self.shards[shard];
         match deed {
             Deed::Opened(peer) => shard.handle(now, Input::Opened { conn, peer }),
+            Deed::OpenedPrivately(peer) => shard.handle(now, Input::OpenedPrivately { conn, peer }),
             Deed::Bytes(mut bytes) => shard.handle(now, Input::Bytes { conn, bytes: &mut bytes }),
             Deed::Ended(how) => shard.handle(now, Input::Ended { conn, how }),
             Deed::Writable => shard.handle(now, Input::Writable { conn }),

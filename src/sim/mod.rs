@@ -14,6 +14,7 @@ mod redis;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::shard::Shard;
 use crate::turn::{Core, Ended, Input, Now};
@@ -166,6 +167,15 @@ impl World {
         self.settle();
     }
 
+    /// Gives every shard other keys, or tells it that there should have been some.
+    pub fn give_keys(&mut self, keys: Option<Arc<Keys>>) {
+        for host in &mut self.hosts {
+            let now = host.time(self.now);
+            host.shards.iter_mut().for_each(|shard| shard.handle(now, Input::Keys(keys.clone())));
+        }
+        self.settle();
+    }
+
     /// Tells every shard how busy its worker is.
     pub fn load(&mut self, percent: u8) {
         for host in &mut self.hosts {
@@ -250,6 +260,16 @@ impl World {
         let conn = self.hosts[host].seat(shard, client);
         self.clients.push(Client::new(host, shard, conn));
         self.does(client, Deed::Opened(peer));
+        self.settle();
+        client
+    }
+
+    /// Opens a connection to the private address of the host, which gives it to a shard.
+    pub fn open_privately(&mut self, shard: usize) -> ClientId {
+        let client = ClientId(self.clients.len());
+        let conn = self.hosts[0].seat(shard, client);
+        self.clients.push(Client::new(0, shard, conn));
+        self.does(client, Deed::OpenedPrivately(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         self.settle();
         client
     }

@@ -269,6 +269,13 @@ pub enum Event<'a> {
         /** ids in the list */
         follow: usize,
     },
+    /// The token of this connection ends soon, and the connection with it.
+    TokenExpiring {
+        /** ms since the epoch */
+        expires_at: u64,
+        /** from now */
+        expires_in_ms: u64,
+    },
     /// A message was not accepted.
     Error {
         /** why */
@@ -290,6 +297,12 @@ impl Event<'_> {
                 begin(out, "connected");
                 number(out, "ts", ts);
                 uuid(out, ",\"sessionId\":", session);
+            }
+            Event::TokenExpiring { expires_at, expires_in_ms } => {
+                begin(out, "token_expiring");
+                number(out, "expiresAt", expires_at);
+                raw(out, ",");
+                number(out, "expiresInMs", expires_in_ms);
             }
             Event::Registered { vehicle_id } => {
                 begin(out, "registered");

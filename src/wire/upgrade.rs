@@ -30,6 +30,8 @@ pub struct Upgrade<'a> {
     pub query: &'a str,
     /// The page that opens the connection; browsers always say.
     pub origin: Option<&'a str>,
+    /// `Authorization`, as sent.
+    pub authorization: Option<&'a str>,
     /// The subprotocols that the client offers.
     pub protocols: Protocols<'a>,
     /// The `Sec-WebSocket-Accept` that the client expects.
@@ -89,6 +91,8 @@ pub struct Plain<'a> {
     pub query: &'a str,
     /// The page that asks, if it is not its own origin.
     pub origin: Option<&'a str>,
+    /// `Authorization`, as sent.
+    pub authorization: Option<&'a str>,
     /// Which versions of the answer the client has already: a list of entity tags, as sent.
     pub if_none_match: Option<&'a str>,
     /// The method is HEAD: the reply has a body's headers and no body.
@@ -182,8 +186,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
         return Err(Refusal::Body);
     }
     if !fields.upgrade && fields.key.is_none() {
-        let (origin, if_none_match) = (fields.origin, fields.if_none_match);
-        let plain = Plain { method, path, query, origin, if_none_match, head_only: method == "HEAD" };
+        let Fields { origin, authorization, if_none_match, .. } = fields;
+        let plain = Plain { method, path, query, origin, authorization, if_none_match, head_only: method == "HEAD" };
         return Ok(Some((Request::Plain(plain), used)));
     }
 
@@ -206,7 +210,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
         return Err(Refusal::WebSocketVersion);
     }
     let Some(key) = fields.key.filter(|key| is_key(key)) else { return Err(Refusal::Key) };
-    let upgrade = Upgrade { path, query, origin: fields.origin, protocols: fields.protocols, accept: accept_key(key) };
+    let Fields { origin, authorization, protocols, .. } = fields;
+    let upgrade = Upgrade { path, query, origin, authorization, protocols, accept: accept_key(key) };
     Ok(Some((Request::Upgrade(upgrade), used)))
 }
 
@@ -220,6 +225,7 @@ struct Fields<'a> {
     key: Option<&'a str>,
     version: Option<&'a str>,
     origin: Option<&'a str>,
+    authorization: Option<&'a str>,
     if_none_match: Option<&'a str>,
     protocols: Protocols<'a>,
     extensions: bool,
@@ -251,6 +257,8 @@ impl<'a> Fields<'a> {
                 once(&mut fields.accept, Refusal::Malformed)?;
             } else if is("origin") {
                 once(&mut fields.origin, Refusal::Malformed)?;
+            } else if is("authorization") {
+                once(&mut fields.authorization, Refusal::Malformed)?;
             } else if is("if-none-match") {
                 // Who has none of those that we understand is sent the whole.
                 fields.if_none_match = text().ok();
@@ -270,6 +278,22 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// The token that a request brings: RFC 6750, section 2.1, `Authorization: Bearer TOKEN`; or, for browsers, which cannot
+/// set that header on a WebSocket, `?token=TOKEN`. The header counts if there are both.
+pub fn token<'a>(authorization: Option<&'a str>, query: &'a str) -> Option<&'a str> {
+    // RFC 9110, section 11.1: the scheme is case-insensitive.
+    let bearer = authorization.and_then(|credentials| {
+        let (scheme, token) = credentials.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
+    });
+    bearer.or_else(|| parameter(query, "token"))
+}
+
+/// A parameter of a query, as sent. One that is empty counts as absent.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty())
 }
 
 fn tokens(list: &str) -> impl Iterator<Item = &str> {
@@ -380,6 +404,7 @@ const fn phrase(status: u16) -> &'static str {
         204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -509,6 +534,28 @@ mod tests {
     fn with(part: &str, by: &str) -> String {
         assert!(HANDSHAKE.contains(part));
         HANDSHAKE.replacen(part, by, 1)
+    }
+
+    #[test]
+    fn a_token_comes_in_the_header_or_in_the_query() {
+        let cases = [
+            (None, "", None),
+            (None, "token=a.b.c", Some("a.b.c")),
+            (None, "x=1&token=a.b.c&y", Some("a.b.c")),
+            (None, "token=", None),
+            (None, "xtoken=a&tokens=b&token", None),
+            (Some("Bearer a.b.c"), "token=d", Some("a.b.c")),
+            (Some("bEARER  a.b.c"), "", Some("a.b.c")),
+            (Some("Basic dXNlcjpwYXNz"), "token=d", Some("d")),
+            (Some("Bearer"), "", None),
+        ];
+        for (authorization, query, expected) in cases {
+            assert_eq!(token(authorization, query), expected, "{authorization:?} ?{query}");
+        }
+        let bytes = with("Origin:", "Authorization: Bearer x.y.z\r\nOrigin:");
+        assert_eq!(upgrade(bytes.as_bytes()).authorization, Some("Bearer x.y.z"));
+        let twice = with("Origin:", "Authorization: Bearer x\r\nAuthorization: Bearer y\r\nOrigin:");
+        assert_eq!(parse(twice.as_bytes()), Err(Refusal::Malformed));
     }
 
     fn upgrade(bytes: &[u8]) -> Upgrade<'_> {

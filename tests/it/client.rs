@@ -117,6 +117,14 @@ impl Client {
         self.expect_that(name, |_| true)
     }
 
+    /// The next event of any of these names; others wait in the backlog.
+    pub fn next_of(&mut self, names: &[&str]) -> Event {
+        let wanted = |event: &Event| names.contains(&event.name.as_str());
+        self.wait(&names.join(" or "), |client| client.backlog.iter().any(wanted));
+        let found = self.backlog.iter().position(wanted).expect("just waited for");
+        self.backlog.remove(found).expect("still there")
+    }
+
     /// The next event of this name whose data is as wanted.
     pub fn expect_that(&mut self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
         let mut at = 0;

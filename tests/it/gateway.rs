@@ -38,6 +38,8 @@ pub struct Gateway {
     child: Child,
     ended: Option<ExitStatus>,
     stderr: Option<JoinHandle<String>>,
+    /// What it says on stdout after the first two lines.
+    lines: Receiver<String>,
 }
 
 impl Gateway {
@@ -48,6 +50,11 @@ impl Gateway {
 
     pub fn listen(addr: &str, settings: &[&str]) -> Gateway {
         Gateway::start_with(&["--listen", addr], settings, &[])
+    }
+
+    /// One that logs as much as this.
+    pub fn start_logging(level: &str, settings: &[&str]) -> Gateway {
+        Gateway::start_with(&["--listen", "127.0.0.1:0"], settings, &[("RINGROAD_LOG", level)])
     }
 
     /// With options of `serve` of its own, and something in its environment.
@@ -62,11 +69,13 @@ impl Gateway {
             text
         });
         let lines = lines_of(child.stdout.take().expect("piped"));
-        let mut gateway = Gateway { addr: ([0, 0, 0, 0], 0).into(), child, ended: None, stderr: Some(stderr) };
-        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not start:\n{}", gateway.kill()));
+        let addr = ([0, 0, 0, 0], 0).into();
+        let mut gateway = Gateway { addr, child, ended: None, stderr: Some(stderr), lines };
+        let line =
+            gateway.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not start:\n{}", gateway.kill()));
         let (_, addr) = line.rsplit_once(" listening on ").unwrap_or_else(|| panic!("no address in {line:?}"));
         gateway.addr = addr.parse().expect("an address");
-        let line = lines.recv_timeout(PATIENCE).expect("a second line");
+        let line = gateway.lines.recv_timeout(PATIENCE).expect("a second line");
         assert_eq!(line, "workers: 2");
         gateway
     }
@@ -75,6 +84,13 @@ impl Gateway {
     pub fn has_ended(&mut self) -> bool {
         self.ended = self.ended.or_else(|| self.child.try_wait().expect("our child"));
         self.ended.is_some()
+    }
+
+    /// The private address, as it says.
+    pub fn private_addr(&self) -> SocketAddr {
+        let said = || self.lines.recv_timeout(PATIENCE).expect("a line about the private address");
+        let line = std::iter::repeat_with(said).find(|line| line.starts_with("private address: ")).expect("lines");
+        line["private address: ".len()..].parse().expect("an address")
     }
 
     pub fn pid(&self) -> u32 {
@@ -148,9 +164,13 @@ impl Gateway {
 
     /// The answer to an HTTP request, given as method and target.
     pub fn ask(&self, request: &str, headers: &[(&str, &str)]) -> Reply {
-        let mut stream = TcpStream::connect(self.addr).expect("it listens");
+        Gateway::ask_at(self.addr, request, headers)
+    }
+
+    fn ask_at(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut stream = TcpStream::connect(addr).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut text = format!("{request} HTTP/1.1\r\nHost: {}\r\n", self.addr);
+        let mut text = format!("{request} HTTP/1.1\r\nHost: {addr}\r\n");
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -163,6 +183,11 @@ impl Gateway {
         self.ask(&format!("GET {path}"), &[])
     }
 
+    /// The same of another address of its own.
+    pub fn get_at(addr: SocketAddr, path: &str) -> Reply {
+        Gateway::ask_at(addr, &format!("GET {path}"), &[])
+    }
+
     /// How many vehicles `/health` counts.
     pub fn vehicles(&self) -> u64 {
         self.get("/health").json()["vehicles"].as_u64().expect("a number")
@@ -170,7 +195,12 @@ impl Gateway {
 
     /// One series of `/metrics`, with its label if it has one.
     pub fn metric(&self, series: &str) -> u64 {
-        let text = self.get("/metrics").body;
+        Gateway::metric_at(self.addr, series)
+    }
+
+    /// The same as another address of its own says.
+    pub fn metric_at(addr: SocketAddr, series: &str) -> u64 {
+        let text = Gateway::get_at(addr, "/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {series} in\n{text}"))
     }

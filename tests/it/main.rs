@@ -14,6 +14,8 @@ mod fleet;
 mod gateway;
 mod patience;
 mod relayed;
+#[path = "../tokens/mod.rs"]
+mod token_table;
 
 mod admission;
 mod alert;
@@ -35,6 +37,7 @@ mod stop;
 mod storm;
 mod takeover;
 mod timeout;
+mod tokens;
 mod upgrade;
 mod vanish;
 mod watch;

@@ -233,16 +233,24 @@ fn the_page_comes_back_when_the_gateway_does() {
 #[test]
 fn a_view_that_needs_a_token_takes_it_from_the_address() {
     let _alone = alone();
-    let gateway = Gateway::start(&["auth.required=true", "auth.secret=a secret of thirty-two bytes or so"]);
+    let settings = ["auth.required=true", "auth.secret=a secret of thirty-two bytes or so", "auth.leeway_ms=0"];
+    let gateway = Gateway::start(&settings);
+    for target in ["/", "/?token=nonsense", "/map.json"] {
+        assert_eq!(gateway.get(target).status, 401, "{target}");
+    }
     let mut browser = Browser::start();
-    let mut page = map(&mut browser, &gateway, "?token=nonsense#48.13715,11.57612,16.00");
+    let token = |exp: u64| {
+        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret of thirty-two bytes or so");
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &json!({ "exp": exp }), &key).expect("a token")
+    };
+    let rest = |exp: u64| format!("?token={}#48.13715,11.57612,16.00", token(exp));
+    // Long enough for the page to load; then the connection ends, and the next one is refused.
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let mut page = map(&mut browser, &gateway, &rest(now_s + 8));
     page.wait("document.getElementById('link').textContent === 'Needs a valid token'");
     assert!(page.numbers()["lastError"].as_str().is_some_and(|error| error.starts_with("auth_failed")));
 
-    let key = jsonwebtoken::EncodingKey::from_secret(b"a secret of thirty-two bytes or so");
-    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &json!({"exp": 4_102_444_800_u64}), &key);
-    let rest = format!("?token={}#48.13715,11.57612,16.00", token.expect("a token"));
-    let mut page = map(&mut browser, &gateway, &rest);
+    let mut page = map(&mut browser, &gateway, &rest(4_102_444_800));
     page.wait("ringroadMap.complete && document.getElementById('link').dataset.state === 'open'");
     silent(&mut page);
 }

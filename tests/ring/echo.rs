@@ -194,6 +194,7 @@ impl Core for Echo {
                 unreachable!()
             }
             Input::LinkUp { .. } | Input::LinkBytes { .. } | Input::LinkDown { .. } => unreachable!(),
+            Input::OpenedPrivately { .. } | Input::Keys(_) => unreachable!(),
         }
     }
 

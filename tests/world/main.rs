@@ -7,6 +7,8 @@ mod script;
 mod shrink;
 mod significant;
 mod slim;
+#[path = "../tokens/mod.rs"]
+mod tokens;
 
 mod admission;
 mod bad_input;
@@ -32,6 +34,7 @@ mod relay;
 mod rounds;
 mod slow_reader;
 mod takeover;
+mod token_matrix;
 mod upgrade;
 mod watch;
 mod watch_flush;

@@ -518,6 +518,32 @@ test('tokens are asked for at each connection', () => {
   assert.equal(own.socket.take()[0][1].authToken, 'mine');
 });
 
+test('a token that ends is shown anew where there is a way to have one', () => {
+  const ends = { expiresAt: 60_000, expiresInMs: 60_000 };
+  let asked = 0;
+  const authToken = () => `token-${++asked}`;
+  const vehicle = stage({ register: BUS, authToken });
+  vehicle.socket.accept();
+  vehicle.socket.take();
+  vehicle.socket.say('token_expiring', ends);
+  assert.deepEqual(vehicle.socket.take(), [['register', { ...BUS, authToken: 'token-2' }]]);
+  const viewer = stage({ view: AUSTIN, authToken }, ['token_expiring']);
+  viewer.socket.accept();
+  viewer.socket.take();
+  viewer.socket.say('watching', WATCHING);
+  viewer.clock.advance(1_000);
+  viewer.socket.say('token_expiring', ends);
+  assert.deepEqual(viewer.socket.take(), [['view', { ...AUSTIN, authToken: 'token-4' }]]);
+  assert.deepEqual(viewer.takeHeard().at(-1), ['token_expiring', ends]);
+  for (const fixed of [{ view: AUSTIN, authToken: 'fixed' }, { register: { ...BUS, authToken: 'mine' }, authToken }]) {
+    const { socket } = stage(fixed);
+    socket.accept();
+    socket.take();
+    socket.say('token_expiring', ends);
+    assert.deepEqual(socket.take(), []);
+  }
+});
+
 test('a watch that lacked its token is granted to the next one', () => {
   let authToken = 'old';
   const { road, socket, made, clock } = stage({ view: AUSTIN, authToken: () => authToken });

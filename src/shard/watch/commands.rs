@@ -6,12 +6,12 @@ use crate::geo::{Bounds, Hysteresis};
 use crate::limits;
 use crate::turn::{ConnId, Now};
 use crate::wire::error::ErrorCode;
-use crate::wire::event::{Event, Status};
+use crate::wire::event::Event;
 use crate::wire::json::{Command, Edges, EventKind, Terms};
 use crate::wire::state;
 
 use super::super::Shard;
-use super::super::close::CloseReason;
+use super::super::auth::Wants;
 use super::super::conns::Dialect;
 use super::super::fanout::Fanout;
 use super::super::vehicles::Slot;
@@ -41,9 +41,8 @@ impl Shard {
             Command::Follow { vehicle_ids, terms } => (terms, self.wish_for_vehicles(&vehicle_ids)),
             _ => return,
         };
-        if let Err(why) = self.admit(now, id, &terms) {
-            self.error(now, id, ErrorCode::AuthFailed, why);
-            self.close(now, id, CloseReason::AuthFailed, Status::Offline);
+        if let Err(fault) = self.authorize(now, id, terms.auth_token, Wants::Watch) {
+            self.token_refused(now, id, fault);
             return;
         }
         match wish {
@@ -94,18 +93,6 @@ impl Shard {
             return Err(Refused::too_large("more vehicleIds than viewers.follow_max", details));
         }
         Ok(Wish::Vehicles(keys))
-    }
-
-    /// Where registering needs a token, watching does too.
-    fn admit(&mut self, now: Now, id: ConnId, terms: &Terms<'_>) -> Result<(), &'static str> {
-        let Some(index) = self.watcher_of(id) else { return Ok(()) };
-        let Some(conn) = self.out.conns.peek(id) else { return Ok(()) };
-        let watcher = self.worlds[conn.world].watchers.at_mut(index);
-        if conn.vehicle.is_none() && !watcher.admitted {
-            self.auth.check_viewer(now, terms.auth_token)?;
-        }
-        watcher.admitted = true;
-        Ok(())
     }
 
     fn grant(&mut self, now: Now, id: ConnId, wish: Wish, terms: &Terms<'_>) {

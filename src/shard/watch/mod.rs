@@ -58,8 +58,6 @@ pub struct Watcher {
     /// A choice is to be made at a time.
     choosing: bool,
     pub rate: Level,
-    /// Has shown a token, or needs none.
-    pub admitted: bool,
     /// Found by the vehicle that is being looked at.
     stamp: u32,
 }
@@ -162,7 +160,6 @@ impl Watcher {
             rest_walks: false,
             choosing: false,
             rate: Level::default(),
-            admitted: false,
             stamp: 0,
         }
     }
