@@ -25,6 +25,7 @@ use super::hands::{Aftermath, Hands, Listening};
 use super::mesh::{Switch, Wake};
 use super::ring::Op;
 use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
+use super::usage::Usage;
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
 
@@ -54,6 +55,7 @@ pub(crate) struct Pump<C: Core> {
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
     load: Load,
+    usage: Usage,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
     pub(super) warn_at: u64,
 }
@@ -61,6 +63,7 @@ pub(crate) struct Pump<C: Core> {
 impl<C: Core> Pump<C> {
     pub(crate) fn new(core: C, hands: Hands<C::Mail>, clock: Clock, wake: Wake, switch: Arc<Switch>) -> Pump<C> {
         Pump {
+            usage: Usage::of(hands.mesh.is_first()),
             core,
             hands,
             clock,
@@ -144,7 +147,9 @@ impl<C: Core> Pump<C> {
         let mut budget = limits::PUMP_COMPLETIONS_MAX;
         let mut idle = false;
         let pump_us = self.clock.micros();
+        self.usage.look(pump_us, &mut self.hands.counts);
         if let Some(percent) = self.load.began(pump_us) {
+            self.hands.counts.busy_percent = percent.into();
             self.core.handle(self.clock.now(), Input::Load { percent });
         }
         for _ in 0..limits::PUMP_ROUNDS_MAX {
@@ -238,6 +243,9 @@ impl<C: Core> Pump<C> {
 
     fn take_mail(&mut self, now: Now) {
         self.hands.mesh.take(&mut self.taken);
+        if !self.taken.is_empty() {
+            self.hands.counts.inbox_batches = self.taken.len() as u64;
+        }
         for (from, mail) in self.taken.drain(..) {
             self.hands.counts.mail_batches += 1;
             self.core.handle(now, Input::Mail { from, mail });

@@ -19,6 +19,7 @@ mod arrivals;
 mod buffers;
 mod clock;
 pub mod counters;
+mod usage;
 mod driver;
 mod hands;
 mod mesh;

@@ -6,10 +6,11 @@
 //! In reading order: `conns` and `session` (a connection's life), `commands` (what clients ask), `vehicles`, `world`
 //! `pairs`, `nearby` and `crowd` (who is near whom), `watch` (views), `presence` and `relay`, `log`, `outbox` and
 //! `fanout` (to many), `mail` (to other shards),
-//! `backplane` (to other hosts), `http` and `gather`, `radio`.
+//! `backplane` (to other hosts), `http`, `gather` and `census`, `radio`.
 
 mod auth;
 pub mod backplane;
+pub mod census;
 pub mod close;
 mod commands;
 mod conns;
