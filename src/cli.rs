@@ -6,6 +6,7 @@
 mod announced;
 mod backplane;
 mod drive;
+mod logs;
 mod watched;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -143,6 +144,7 @@ pub fn start_logs() -> Result<(), Failure> {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .event_format(logs::Lines::asked()?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // It would report a broken stderr on stderr, and panic.

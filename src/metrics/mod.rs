@@ -112,3 +112,7 @@ counters! {
         shell: ShellCounters = table;
     }
 }
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod documents_tests;

@@ -19,6 +19,8 @@ mod garbage;
 mod hello;
 mod http;
 mod limits;
+mod logs;
+mod metrics;
 mod presence;
 mod proximity;
 mod radio;
