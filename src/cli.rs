@@ -144,11 +144,11 @@ pub fn start_logs() -> Result<(), Failure> {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .event_format(logs::Lines::asked()?)
-        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
         // It would report a broken stderr on stderr, and panic.
         .log_internal_errors(false)
+        .event_format(logs::Lines::asked()?)
         .init();
     Ok(())
 }

@@ -141,7 +141,7 @@ fn alerts_ask_for_metrics_that_exist_and_say_what_to_do() {
     for alert in alerts {
         let expression = alert.lines().find_map(|line| line.trim().strip_prefix("expr: ")).expect("on one line");
         holds_to_what_exists(expression);
-        for part in ["for: ", "severity: ", "summary: ", "action: "] {
+        for part in ["for: ", "labels: {severity: ", "summary: ", "action: "] {
             assert!(alert.lines().any(|line| line.trim().starts_with(part)), "no {part}in {alert}");
         }
     }
