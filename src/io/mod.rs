@@ -13,7 +13,7 @@
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`redis`]: links to Redis servers, which monoio carries.
-//! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
+//! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`], `usage`: what the names say.
 
 mod arrivals;
 mod buffers;
