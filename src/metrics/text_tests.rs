@@ -203,6 +203,7 @@ fn label_values_are_plain_and_all_exposed() {
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{text}");
         }
         assert_eq!(PerLabel::<E>::default().iter().count(), E::ALL.len());
+        assert!(E::ALL.iter().enumerate().all(|(position, label)| label.index() == position));
     }
     plain::<CloseReason>();
     plain::<ErrorCode>();
