@@ -92,3 +92,84 @@ fn prometheus_reads_the_rules() {
         assert_eq!(code, Some(0), "{said}");
     }
 }
+
+/// Series of one host, as promtool writes them (value `a+bxn`: from a, b more each of n minutes), and the one alert that
+/// fires then.
+const INCIDENTS: [(&str, &[(&str, &str)]); 7] = [
+    ("RingroadDown", &[("up{job=\"ringroad\",instance=\"a\"}", "1x5 0x30")]),
+    ("RingroadFleetLost", &[("v2v_active_vehicles{instance=\"a\"}", "1000x26 300x10")]),
+    (
+        "RingroadUneven",
+        &[
+            ("ringroad_worker_busy_percent{instance=\"a\",worker=\"0\"}", "97x60"),
+            ("ringroad_worker_busy_percent{instance=\"a\",worker=\"1\"}", "9x60"),
+        ],
+    ),
+    ("RingroadShedding", &[("ringroad_shed_total{instance=\"a\",reason=\"mesh_backlog\"}", "0+5x60")]),
+    (
+        "RingroadRedisAway",
+        &[
+            ("ringroad_backplane_workers_up{instance=\"a\"}", "1x60"),
+            ("ringroad_workers{instance=\"a\"}", "2x60"),
+            ("v2v_ws_process_count{instance=\"a\"}", "1x60"),
+        ],
+    ),
+    // It was away already when the gateway started.
+    (
+        "RingroadRedisAway",
+        &[
+            ("ringroad_backplane_workers_up{instance=\"a\"}", "0x60"),
+            ("ringroad_workers{instance=\"a\"}", "2x60"),
+            ("v2v_ws_process_count{instance=\"a\"}", "0x60"),
+            ("ringroad_links_down_total{instance=\"a\"}", "0+20x60"),
+        ],
+    ),
+    (
+        "RingroadSlowDelivery",
+        &[
+            ("v2v_message_delivery_latency_ms_bucket{instance=\"a\",le=\"250\"}", "0+50x60"),
+            ("v2v_message_delivery_latency_ms_bucket{instance=\"a\",le=\"500\"}", "0+100x60"),
+            ("v2v_message_delivery_latency_ms_bucket{instance=\"a\",le=\"+Inf\"}", "0+100x60"),
+        ],
+    ),
+];
+
+/// A file for `promtool test rules`: after half an hour of these series, exactly these alerts fire.
+fn rules_test(series: &[(&str, &str)], firing: Option<&str>) -> String {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring/alerts.yml");
+    let mut text = format!("rule_files: ['{}']\ntests:\n- interval: 1m\n  input_series:\n", rules.display());
+    for (name, values) in series {
+        text.push_str(&format!("  - series: '{name}'\n    values: '{values}'\n"));
+    }
+    let expected = firing.map_or("[]".to_owned(), |name| format!("[{{labels: '{{alertname=\"{name}\"}}', value: 1}}]"));
+    text.push_str("  promql_expr_test:\n  - expr: count by (alertname) (ALERTS{alertstate=\"firing\"})\n");
+    text.push_str(&format!("    eval_time: 30m\n    exp_samples: {expected}\n"));
+    text
+}
+
+#[test]
+fn alerts_fire_in_the_incidents_that_they_are_for_and_not_on_a_good_day() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("test.yml");
+    let good_day: &[(&str, &str)] = &[
+        ("up{job=\"ringroad\",instance=\"a\"}", "1x60"),
+        ("v2v_active_vehicles{instance=\"a\"}", "1000x60"),
+        ("ringroad_worker_busy_percent{instance=\"a\",worker=\"0\"}", "60x60"),
+        ("ringroad_worker_busy_percent{instance=\"a\",worker=\"1\"}", "40x60"),
+        ("ringroad_shed_total{instance=\"a\",reason=\"mesh_backlog\"}", "7x60"),
+        // It has no Redis.
+        ("ringroad_backplane_workers_up{instance=\"a\"}", "0x60"),
+        ("ringroad_workers{instance=\"a\"}", "2x60"),
+        ("v2v_ws_process_count{instance=\"a\"}", "0x60"),
+        ("ringroad_links_down_total{instance=\"a\"}", "0x60"),
+    ];
+    let incidents = INCIDENTS.iter().map(|(name, series)| (Some(*name), *series));
+    for (firing, series) in incidents.chain([(None, good_day)]) {
+        std::fs::write(&path, rules_test(series, firing)).expect("written");
+        let Some((code, said)) = promtool(&["test", "rules", path.to_str().expect("UTF-8")], "") else { return };
+        assert_eq!(code, Some(0), "{firing:?}: {said}");
+    }
+    // And promtool notices if one does not.
+    std::fs::write(&path, rules_test(good_day, Some("RingroadDown"))).expect("written");
+    assert_eq!(promtool(&["test", "rules", path.to_str().expect("UTF-8")], "").map(|(code, _)| code), Some(Some(1)));
+}
