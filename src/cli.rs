@@ -7,6 +7,7 @@ mod announced;
 mod backplane;
 mod doctor;
 mod drive;
+mod logs;
 mod watched;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -170,10 +171,11 @@ pub fn start_logs() -> Result<Logs, Failure> {
     };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
         // It would report a broken stderr on stderr, and panic.
         .log_internal_errors(false)
+        .event_format(logs::Lines::asked()?)
         .with_filter_reloading();
     let handle = logs.reload_handle();
     logs.init();

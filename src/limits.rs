@@ -334,6 +334,9 @@ pub const NODE_LOOK_MS: u64 = 1_000;
 /// The longest lease that another node is believed to have. One that says more is looked at after this.
 pub const NODE_LEASE_MS_MAX: u64 = 600_000;
 
+/// A worker looks this often at what it takes of the machine: one system call, and worker 0 reads a file.
+pub const USAGE_MS: u64 = 1_000;
+
 /// Least time between two equal warnings of one worker.
 pub const WARN_MS: u64 = 10_000;
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput};
 
 use ringroad::metrics::{Counters, Gauge, render};
-use ringroad::turn::Core;
+use ringroad::turn::{Core, ShardId};
 
 use super::fleet::{Dialect, Traffic, fleet, places, scattered, spread, unhindered};
 
@@ -82,12 +82,12 @@ pub fn alerts(c: &mut Criterion) {
 }
 
 pub fn scrape(c: &mut Criterion) {
-    let total = Counters::default();
+    let workers = [0, 1].map(|worker| (ShardId(worker), Counters::default()));
     c.bench_function("metrics/render", |b| {
         let mut out = String::with_capacity(16 * 1024);
         b.iter(|| {
             out.clear();
-            render(&mut out, black_box(&total), &[Gauge::uptime_seconds(1.0), Gauge::workers(2)]);
+            render(&mut out, black_box(&workers), &[Gauge::uptime_seconds(1.0), Gauge::workers(2)]);
         });
     });
 }

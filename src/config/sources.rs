@@ -18,7 +18,7 @@ use super::{Config, ConfigError, Problem, Source, check};
 
 /// Names that begin like ours and are not keys: the log filter, and what Kubernetes and Docker put into the
 /// environment of a pod when a service is called `ringroad` or `ringroad-redis`.
-const NOT_KEYS: [&str; 3] = ["RINGROAD_LOG", "RINGROAD_PORT", "RINGROAD_REDIS_PORT"];
+const NOT_KEYS: [&str; 4] = ["RINGROAD_LOG", "RINGROAD_LOG_FORMAT", "RINGROAD_PORT", "RINGROAD_REDIS_PORT"];
 const NOT_KEYS_BEGIN: [&str; 4] =
     ["RINGROAD_SERVICE_", "RINGROAD_PORT_", "RINGROAD_REDIS_SERVICE_", "RINGROAD_REDIS_PORT_"];
 

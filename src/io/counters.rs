@@ -3,7 +3,7 @@
 use crate::metrics::{FineHistogram, counters};
 
 counters! {
-    /// Counters of one worker's shell. They only grow; the pump copies them into the core's
+    /// Counters of one worker's shell. The pump copies them into the core's
     /// [`Counters`](crate::metrics::Counters) around every turn.
     pub struct ShellCounters {
         accepts: u64 = counter "ringroad_accepts_total", "", "Connections accepted.";
@@ -16,13 +16,13 @@ counters! {
             "Connections that the core asked for and that could not be made.";
         closes: u64 = counter "ringroad_sockets_closed_total", "", "Connections closed, whoever began it.";
         recvs: u64 = counter "ringroad_recvs_total", "", "Chunks of bytes received.";
-        recv_bytes: u64 = counter "ringroad_bytes_in_total", "bytes", "Bytes received.";
+        recv_bytes: u64 = counter "ringroad_received_bytes_total", "bytes", "Bytes received.";
         buffers_exhausted: u64 = counter "ringroad_buffers_exhausted_total", "",
             "Receives that ended because every receive buffer was in use.";
         cq_overflows: u64 = counter "ringroad_cq_overflows_total", "",
             "Times the completion queue was found overflowing.";
         sends: u64 = counter "ringroad_sends_total", "", "Sends submitted.";
-        sent_bytes: u64 = counter "ringroad_bytes_out_total", "bytes", "Bytes that the kernel took.";
+        sent_bytes: u64 = counter "ringroad_sent_bytes_total", "bytes", "Bytes that the kernel took.";
         sends_blocked: u64 = counter "ringroad_sends_blocked_total", "",
             "Sends of which the kernel took a part or nothing.";
         sends_failed: u64 = counter "ringroad_sends_failed_total", "",
@@ -55,5 +55,13 @@ counters! {
             "Rounds that ended, because their time was over, before the core had nothing more to do.";
         budgets_spent: u64 = counter "ringroad_budgets_spent_total", "",
             "Runs of the pump that ended with work left over.";
+        cpu_ms: u64 = counter "ringroad_cpu_ms_total", "ms",
+            "Processor time that the workers have taken, their kernel work included; of a second ago at most.";
+        busy_percent: u64 = gauge "ringroad_busy_percent", "percent",
+            "Share of its time that each worker has lately been busy, added up: 100 is one whole core.";
+        inbox_batches: u64 = gauge "ringroad_mesh_inbox_batches", "",
+            "Batches that workers found waiting for them when they last looked, added up.";
+        memory_bytes: u64 = gauge "process_resident_memory_bytes", "bytes",
+            "Memory of the process that is in RAM; of a second ago at most.";
     }
 }

@@ -25,6 +25,7 @@ use super::hands::{Aftermath, Hands, Listening, ignore_new_connections, peer};
 use super::mesh::{Given, Hatch, Switch, Wake};
 use super::ring::Op;
 use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
+use super::usage::Usage;
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now, ShardId};
 
@@ -58,6 +59,7 @@ pub(crate) struct Pump<C: Core> {
     /// How many other settings than the first the core has had.
     settings_known: u64,
     load: Load,
+    usage: Usage,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
     pub(super) warn_at: u64,
 }
@@ -71,6 +73,7 @@ impl<C: Core> Pump<C> {
         switch: Arc<Switch>,
     ) -> Pump<C> {
         Pump {
+            usage: Usage::of(hands.mesh.is_first()),
             core,
             hands,
             clock,
@@ -158,7 +161,9 @@ impl<C: Core> Pump<C> {
         let mut budget = limits::PUMP_COMPLETIONS_MAX;
         let mut idle = false;
         let pump_us = self.clock.micros();
+        self.usage.look(pump_us, &mut self.hands.counts);
         if let Some(percent) = self.load.began(pump_us) {
+            self.hands.counts.busy_percent = percent.into();
             self.core.handle(self.clock.now(), Input::Load { percent });
         }
         for _ in 0..limits::PUMP_ROUNDS_MAX {
@@ -286,6 +291,9 @@ impl<C: Core> Pump<C> {
 
     fn take_mail(&mut self, now: Now) {
         self.hands.mesh.take(&mut self.taken);
+        if !self.taken.is_empty() {
+            self.hands.counts.inbox_batches = self.taken.len() as u64;
+        }
         for (from, mail) in self.taken.drain(..) {
             self.hands.counts.mail_batches += 1;
             self.core.handle(now, Input::Mail { from, mail });

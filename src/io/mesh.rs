@@ -78,6 +78,11 @@ impl<M> Mesh<M> {
         (0..wakes.len() as u16).map(view).collect()
     }
 
+    /// Whether it is worker 0's, who does what is done once per process.
+    pub(crate) fn is_first(&self) -> bool {
+        self.own == ShardId(0)
+    }
+
     /// Delivers a turn's mail; `refused` gets what found its inbox full. Once one batch was refused, so are the later
     /// ones of the turn to the same worker: the order holds.
     pub(crate) fn post(&mut self, mail: &mut Vec<(ShardId, M)>, mut refused: impl FnMut(ShardId, M)) {

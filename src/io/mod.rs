@@ -14,12 +14,13 @@
 //! - `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`redis`]: links to Redis servers, which monoio carries.
-//! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`]: what the names say.
+//! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`], `usage`: what the names say.
 
 mod arrivals;
 mod buffers;
 mod clock;
 pub mod counters;
+mod usage;
 mod driver;
 mod hands;
 pub mod key_file;

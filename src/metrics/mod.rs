@@ -7,6 +7,7 @@ mod histogram;
 mod label;
 mod table;
 mod text;
+mod workers;
 
 pub use histogram::{BOUNDS_MS, BOUNDS_US, Durations, FineHistogram, Histogram, Scale};
 pub use label::{LABELS_MAX, Label, PerLabel};
@@ -104,9 +105,26 @@ counters! {
         radio_frames_bad: u64 = counter "ringroad_radio_frames_bad_total", "",
             "Radio frames with a wrong checksum, version, type or length, or without an end.";
         shed: PerLabel<ShedReason> = counter "ringroad_shed_total", "", "What was dropped on purpose, by why.";
+
+        // What waits, and who.
+        commands: PerLabel<crate::wire::json::EventKind> = counter "ringroad_commands_total", "",
+            "Messages of clients that were understood, by event; those that are then refused too.";
+        connections: PerLabel<crate::shard::census::ConnState> = gauge "ringroad_connections", "",
+            "Connections now, by state.";
+        outbox_bytes: u64 = gauge "ringroad_outbox_bytes", "bytes",
+            "What waits in all outboxes: the kernel has not taken it.";
+        log_bytes: u64 = gauge "ringroad_broadcast_log_bytes", "bytes",
+            "What goes to everyone and has not been sent to everyone, once per worker.";
+        flush_queue: u64 = gauge "ringroad_flush_queue", "", "Connections that stand in line to be sent to.";
+        mesh_waiting: u64 = gauge "ringroad_mesh_waiting", "",
+            "Notes and positions that wait because another worker's inbox was full.";
         /// The backplane.
         backplane: BackplaneCounters = table;
         /// What the shell counts.
         shell: ShellCounters = table;
     }
 }
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod documents_tests;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use super::workers::PER_WORKER;
 use super::{Buckets, Counters, Family, Kind, Values};
+use crate::turn::ShardId;
 
 /// `Content-Type` of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -12,6 +14,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Gauge {
     /// Its Prometheus name.
     pub name: &'static str,
+    /// What it counts in, or empty.
+    pub unit: &'static str,
     /// One sentence.
     pub help: &'static str,
     /// Now.
@@ -21,29 +25,41 @@ pub struct Gauge {
 impl Gauge {
     /// How long the process has run, under the name that dashboards know.
     pub fn uptime_seconds(value: f64) -> Gauge {
-        Gauge { name: "v2v_uptime_seconds", help: "Seconds since the gateway started.", value }
+        Gauge { name: "v2v_uptime_seconds", unit: "seconds", help: "Time since the gateway started.", value }
     }
 
     /// Over how many workers the counters are summed.
     pub fn workers(workers: usize) -> Gauge {
-        Gauge { name: "ringroad_workers", help: "Worker threads.", value: workers as f64 }
+        Gauge { name: "ringroad_workers", unit: "", help: "Worker threads.", value: workers as f64 }
     }
 }
 
-/// Writes everything: the sum over workers, the gauges of the process, the version.
-pub fn render(out: &mut String, total: &Counters, gauges: &[Gauge]) {
+/// What the version's label hangs on.
+const BUILD_INFO: Family =
+    Family { name: "ringroad_build_info", kind: Kind::Gauge, unit: "", help: "Always 1; the version is a label." };
+
+/// Writes everything: the sum over workers, what is told of each of them, the gauges of the process, the version.
+pub fn render(out: &mut String, workers: &[(ShardId, Counters)], gauges: &[Gauge]) {
+    let mut total = Counters::default();
+    workers.iter().for_each(|(_, counters)| total.add(counters));
     total.visit(&mut |family, values| write_family(out, family, &values));
+    for line in PER_WORKER {
+        write_head(out, line.family);
+        for (worker, counters) in workers {
+            let _ = writeln!(out, "{}{{worker=\"{}\"}} {}", line.family.name, worker.0, (line.value)(counters));
+        }
+    }
     for gauge in gauges {
-        write_head(out, gauge.name, Kind::Gauge, "", gauge.help);
+        write_head(out, Family { name: gauge.name, kind: Kind::Gauge, unit: gauge.unit, help: gauge.help });
         let _ = writeln!(out, "{} {}", gauge.name, gauge.value);
     }
-    write_head(out, "ringroad_build_info", Kind::Gauge, "", "Always 1; the version is a label.");
-    let _ = writeln!(out, "ringroad_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    write_head(out, BUILD_INFO);
+    let _ = writeln!(out, "{}{{version=\"{}\"}} 1", BUILD_INFO.name, env!("CARGO_PKG_VERSION"));
 }
 
 fn write_family(out: &mut String, family: Family, values: &Values) {
     let name = family.name;
-    write_head(out, name, family.kind, family.unit, family.help);
+    write_head(out, family);
     // Writing to a String cannot fail.
     let _ = match values {
         Values::One(value) => writeln!(out, "{name} {value}"),
@@ -59,15 +75,19 @@ fn write_family(out: &mut String, family: Family, values: &Values) {
     };
 }
 
-fn write_head(out: &mut String, name: &str, kind: Kind, unit: &str, help: &str) {
-    let unit = if unit.is_empty() { String::new() } else { format!(" Unit: {unit}.") };
-    let help = format!("{help}{unit}").replace('\\', "\\\\").replace('\n', "\\n");
+/// The lines before a family's series. `# UNIT` is OpenMetrics: to the text format 0.0.4 it is a comment, which
+/// scrapers skip. Only names that end in their unit may have one, and counters are called `…_total` behind it.
+fn write_head(out: &mut String, Family { name, kind, unit, help }: Family) {
+    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
     let kind = match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
     };
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    if !unit.is_empty() {
+        let _ = writeln!(out, "# UNIT {name} {unit}");
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::wire::error::ErrorCode;
 #[derive(Debug, Default)]
 struct Exposition {
     types: BTreeMap<String, String>,
+    units: BTreeMap<String, String>,
     series: BTreeMap<String, f64>,
 }
 
@@ -43,6 +44,14 @@ fn read(text: &str) -> Result<Exposition, String> {
                 return wrong("second type");
             }
             current = name.to_owned();
+        } else if let Some(unit) = line.strip_prefix("# UNIT ") {
+            let Some((name, unit)) = unit.split_once(' ') else { return wrong("unit without text") };
+            // OpenMetrics 1.0, "Unit": "the metric family name MUST have the unit as a suffix", which of counters is
+            // the name without `_total`.
+            let is_suffix = name.strip_suffix("_total").unwrap_or(name).ends_with(&format!("_{unit}"));
+            if name != current || !is_suffix || all.units.insert(name.to_owned(), unit.to_owned()).is_some() {
+                return wrong("bad unit");
+            }
         } else {
             let Some((series, value)) = line.rsplit_once(' ') else { return wrong("no value") };
             let Ok(value) = value.parse::<f64>() else { return wrong("bad value") };
@@ -68,9 +77,13 @@ fn read(text: &str) -> Result<Exposition, String> {
     Ok(all)
 }
 
-fn rendered(total: &Counters) -> Exposition {
+fn rendered(counters: &Counters) -> Exposition {
+    exposed(&[(ShardId(0), counters.clone())])
+}
+
+fn exposed(workers: &[(ShardId, Counters)]) -> Exposition {
     let mut text = String::new();
-    render(&mut text, total, &[Gauge::uptime_seconds(12.5), Gauge::workers(2)]);
+    render(&mut text, workers, &[Gauge::uptime_seconds(12.5), Gauge::workers(2)]);
     read(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
@@ -78,6 +91,8 @@ fn rendered(total: &Counters) -> Exposition {
 fn every_line_is_of_the_format() {
     let all = rendered(&Counters::default());
     assert_eq!(all.series["v2v_uptime_seconds"], 12.5);
+    assert_eq!(all.units["v2v_uptime_seconds"], "seconds");
+    assert_eq!(all.units["ringroad_received_bytes_total"], "bytes");
     assert_eq!(all.series["ringroad_workers"], 2.0);
     assert_eq!(all.series[concat!("ringroad_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
 }
@@ -85,7 +100,17 @@ fn every_line_is_of_the_format() {
 #[test]
 fn the_reader_refuses_what_is_not_of_the_format() {
     let head = "# HELP a b\n# TYPE a counter\n";
-    for tail in ["a", "a x\n", "b 1\n", "a 1\na 1\n", "a{b=c} 1\n", "a{b=\"c\" 1\n", "# TYPE a counter\n", "a-b 1\n"] {
+    for tail in [
+        "a",
+        "a x\n",
+        "b 1\n",
+        "a 1\na 1\n",
+        "a{b=c} 1\n",
+        "a{b=\"c\" 1\n",
+        "# TYPE a counter\n",
+        "a-b 1\n",
+        "# UNIT a ms\n",
+    ] {
         read(&format!("{head}{tail}")).expect_err(tail);
     }
     read(&format!("{head}a 1\n")).expect("right");
@@ -110,6 +135,7 @@ fn names_that_dashboards_know_are_there_with_their_types() {
         ("v2v_pubsub_messages_consumed", "counter"),
         ("v2v_pubsub_replay_skipped", "counter"),
         ("v2v_ws_process_count", "gauge"),
+        ("process_resident_memory_bytes", "gauge"),
     ];
     for (name, kind) in known {
         assert_eq!(all.types.get(name).map(String::as_str), Some(kind), "{name}");
@@ -154,9 +180,13 @@ fn the_sum_over_workers_is_exposed() {
     one.closes.increment(CloseReason::Slow);
     one.errors.add(ErrorCode::RateLimited, 3);
     one.delivery_latency_ms.observe(20);
-    let mut total = one.clone();
-    total.add(&one);
-    let all = rendered(&total);
+    one.shell.busy_percent = 7;
+    let two = Counters { connections_open: 4, ..one.clone() };
+    let all = exposed(&[(ShardId(0), one), (ShardId(1), two)]);
+    assert_eq!(all.series["ringroad_worker_connections{worker=\"0\"}"], 0.0);
+    assert_eq!(all.series["ringroad_worker_connections{worker=\"1\"}"], 4.0);
+    assert_eq!(all.series["ringroad_worker_busy_percent{worker=\"1\"}"], 7.0);
+    assert_eq!(all.series["ringroad_busy_percent"], 14.0);
     assert_eq!(all.series["v2v_messages_total"], 2.0);
     assert_eq!(all.series["v2v_active_vehicles"], 2.0);
     assert_eq!(all.series["ringroad_connections_closed_total{reason=\"slow\"}"], 2.0);
@@ -173,9 +203,12 @@ fn label_values_are_plain_and_all_exposed() {
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{text}");
         }
         assert_eq!(PerLabel::<E>::default().iter().count(), E::ALL.len());
+        assert!(E::ALL.iter().enumerate().all(|(position, label)| label.index() == position));
     }
     plain::<CloseReason>();
     plain::<ErrorCode>();
     plain::<crate::shard::close::ShedReason>();
     plain::<crate::shard::close::SlowIn>();
+    plain::<crate::shard::census::ConnState>();
+    plain::<crate::wire::json::EventKind>();
 }

@@ -33,6 +33,7 @@ impl Shard {
     }
 
     fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {
+        self.out.counters.commands.increment(decoded.kind);
         if let Ok(Command::Location { vehicle_id, fix }) = &decoded.command {
             self.fix_message(now, id, vehicle_id, fix);
             return;
@@ -104,6 +105,7 @@ impl Shard {
     /// A binary message in `ringroad.v1`: where the vehicle is.
     pub(super) fn state_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
         self.keep_text(message);
+        self.out.counters.commands.increment(EventKind::LocationUpdate);
         if let Some((world_id, slot)) = self.vehicle_may(now, id, EventKind::LocationUpdate) {
             self.report(now, world_id, id, slot, message);
         }

@@ -28,7 +28,8 @@ pub enum Listing {
 pub enum Part {
     /// Members of a JSON array, and how many.
     Members(Vec<u8>, usize),
-    Counters(Box<Counters>),
+    /// Whose, and what it has counted.
+    Counters(ShardId, Box<Counters>),
 }
 
 /// A listing that is not complete.
@@ -40,7 +41,7 @@ struct Gathering {
     missing: usize,
     members: Vec<u8>,
     count: usize,
-    counters: Counters,
+    workers: Vec<(ShardId, Counters)>,
 }
 
 /// This shard's listings.
@@ -83,7 +84,7 @@ impl Shard {
             missing: self.mesh.peers() + 1,
             members: Vec::new(),
             count: 0,
-            counters: Counters::default(),
+            workers: Vec::new(),
         };
         self.gatherings.open.insert(number, gathering);
         self.out.timers.set(now.mono_ms + limits::LISTING_MS_MAX, Timer::Listing(number));
@@ -117,7 +118,8 @@ impl Shard {
                 if let Some(bus) = &self.bus {
                     self.out.counters.backplane.subscriptions = bus.subscriptions() as u64;
                 }
-                Part::Counters(Box::new(self.out.counters.clone()))
+                self.take_census();
+                Part::Counters(self.mesh.shard(), Box::new(self.out.counters.clone()))
             }
         }
     }
@@ -133,13 +135,13 @@ impl Shard {
                 }
                 gathering.count += count;
             }
-            Part::Counters(counters) => gathering.counters.add(&counters),
+            Part::Counters(worker, counters) => gathering.workers.push((worker, *counters)),
         }
         gathering.missing -= 1;
         if gathering.missing > 0 {
             return;
         }
-        let Some(gathering) = self.gatherings.open.remove(&number) else { return };
+        let Some(mut gathering) = self.gatherings.open.remove(&number) else { return };
         let mut body = Vec::new();
         let content_type = match gathering.listing {
             Listing::Vehicles => {
@@ -158,7 +160,8 @@ impl Shard {
                 let uptime_s = now.mono_ms as f64 / 1_000.0;
                 let gauges = [Gauge::uptime_seconds(uptime_s), Gauge::workers(self.mesh.peers() + 1)];
                 let mut text = String::new();
-                metrics::render(&mut text, &gathering.counters, &gauges);
+                gathering.workers.sort_by_key(|(worker, _)| worker.0);
+                metrics::render(&mut text, &gathering.workers, &gauges);
                 body = text.into_bytes();
                 metrics::CONTENT_TYPE
             }

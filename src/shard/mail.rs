@@ -251,6 +251,11 @@ impl Mesh {
         self.states.is_empty() && self.peers.iter().all(|peer| peer.notes.is_empty() && peer.kept.is_empty())
     }
 
+    /// How many notes and positions wait for other shards.
+    pub fn waiting(&self) -> usize {
+        self.peers.iter().map(|peer| peer.notes.len() + peer.kept.len()).sum()
+    }
+
     /// This shard's own number.
     pub fn shard(&self) -> ShardId {
         self.shard

@@ -50,6 +50,19 @@ pub enum EventKind {
     Follow,
 }
 
+impl crate::metrics::Label for EventKind {
+    const ALL: &'static [Self] = &EventKind::ALL;
+    const NAME: &'static str = "event";
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        self.name()
+    }
+}
+
 impl EventKind {
     /// All of them, in the order in which they are listed to a client that sent something else.
     pub const ALL: [EventKind; 16] = [

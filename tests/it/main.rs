@@ -23,6 +23,8 @@ mod garbage;
 mod hello;
 mod http;
 mod limits;
+mod logs;
+mod metrics;
 mod manager;
 mod notify;
 mod presence;

@@ -275,9 +275,11 @@ fn who_takes_nothing_but_pings_is_answered_when_it_reads() {
     const PINGS: usize = 30;
     let mut ping = Vec::new();
     encode_masked(&mut ping, Opcode::Ping, [1, 2, 3, 4], &[b'x'; 125]);
-    let before = gateway.metric("ringroad_bytes_in_total");
+    let before = gateway.metric("ringroad_received_bytes_total");
     slow.raw(&ping.repeat(PINGS));
-    until("the pings are heard", || gateway.metric("ringroad_bytes_in_total") >= before + (ping.len() * PINGS) as u64);
+    until("the pings are heard", || {
+        gateway.metric("ringroad_received_bytes_total") >= before + (ping.len() * PINGS) as u64
+    });
     assert_eq!(slow.pongs, 0, "it has not read");
     let got = slow.sync();
     assert_eq!(got.iter().filter(|event| event.name == "call_initiate").count(), calls);

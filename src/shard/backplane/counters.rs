@@ -91,8 +91,8 @@ counters! {
         shared_by_local: u64 = counter "ringroad_shared_limit_local_total", "",
             "Shared rate limits decided by the local bucket, because Redis was away or slow.";
         swept: u64 = counter "ringroad_backplane_swept_total", "", "Vehicles of dead nodes that this host announced as gone.";
-        bytes_in: u64 = counter "ringroad_backplane_bytes_in_total", "bytes", "Received from Redis.";
-        bytes_out: u64 = counter "ringroad_backplane_bytes_out_total", "bytes", "Sent to Redis.";
+        bytes_in: u64 = counter "ringroad_backplane_received_bytes_total", "bytes", "Received from Redis.";
+        bytes_out: u64 = counter "ringroad_backplane_sent_bytes_total", "bytes", "Sent to Redis.";
     }
 }
 
