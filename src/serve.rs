@@ -9,8 +9,7 @@ mod pid_file;
 use std::time::Duration;
 
 use ringroad::config::{self, Config};
-use ringroad::gateway;
-use ringroad::io::Running;
+use ringroad::gateway::{self, Gateway};
 use ringroad::io::signals::{self, Ear, Heard, Signal};
 use ringroad::limits;
 
@@ -48,7 +47,7 @@ struct Serving<'a> {
     args: &'a ServeArgs,
     logs: &'a Logs,
     config: Config,
-    running: Running,
+    running: Gateway,
     /// It was told to end.
     is_leaving: bool,
     notices: Notices,
@@ -60,6 +59,9 @@ impl Serving<'_> {
         pid_file.map_or(Ok(()), PidFile::take_over)?;
         if let Some(addr) = self.running.addr() {
             cli::say(&cli::announcement(&self.config, addr, self.running.workers().into()))?;
+            if let Some(addr) = self.running.private_addr() {
+                cli::say(&format!("private address: {addr}\n"))?;
+            }
             self.notices.ready(&self.status(addr));
         }
         Ok(())
@@ -105,6 +107,7 @@ impl Serving<'_> {
     /// Reads the configuration again, and takes what can be taken of it. One that is not valid changes nothing.
     fn reload(&mut self) {
         self.notices.reloading();
+        self.running.reload();
         let outcome = match self.args.effective() {
             Ok(wanted) => {
                 let reloaded = config::reload(&self.config, &wanted);

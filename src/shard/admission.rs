@@ -73,6 +73,12 @@ impl Admission {
         }
     }
 
+    /// How many may wait for their request, and how fast handshakes are let in, from now on. Addresses are counted as at the
+    /// start.
+    pub fn configure(&mut self, rules: &config::Admission) {
+        (self.rules.half_open_max, self.rules.accept_rate) = (rules.half_open_max, rules.accept_rate);
+    }
+
     fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))

@@ -59,6 +59,11 @@ impl Auth {
         }
     }
 
+    /// What tokens must say from now on. Who is required to show one, and the tenants, are those of the start.
+    pub fn configure(&mut self, config: &config::Auth) {
+        self.rules = Rules::new(config);
+    }
+
     /// Whether each tenant has a world.
     pub fn has_tenants(&self) -> bool {
         self.rules.has_tenants()

@@ -1,5 +1,6 @@
 //! The connections of one shard.
 
+use crate::limits;
 use crate::turn::ConnId;
 use crate::wire::message::Decoder;
 

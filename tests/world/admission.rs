@@ -275,3 +275,11 @@ fn without_rules_everybody_comes_in() {
         assert_eq!(knock(&mut world, "192.0.2.1", HELLO).1, 101, "{n}");
     }
 }
+
+#[test]
+fn how_fast_handshakes_are_let_in_may_change() {
+    let mut world = world("admission.accept_rate = { burst = 1, per_ms = 60_000 }");
+    assert_eq!([(); 2].map(|()| knock(&mut world, "192.0.2.1", HELLO).1), [101, 503]);
+    world.configure(Config::default());
+    assert_eq!([(); 3].map(|()| knock(&mut world, "192.0.2.1", HELLO).1), [101; 3]);
+}
