@@ -134,6 +134,11 @@ impl Shard {
                     self.reply(now, id, 403, None, false, br#"{"error":"origin_not_allowed"}"#);
                     return;
                 }
+                // Before a signature is checked: that may take a tenth of a millisecond.
+                if let Err(retry_s) = self.admission.accept(now) {
+                    self.refuse(now, id, Refused::Rate, retry_s);
+                    return;
+                }
                 // Without one, it may still come with the first message.
                 let token = upgrade::token(request.authorization, request.query);
                 if token.is_some()
@@ -148,10 +153,6 @@ impl Shard {
                     }
                     let body = format!("{{\"error\":\"auth_failed\",\"message\":\"{}\"}}", fault.message());
                     self.send_reply(now, id, status, "application/json", &headers, false, body.as_bytes());
-                    return;
-                }
-                if let Err(retry_s) = self.admission.accept(now) {
-                    self.refuse(now, id, Refused::Rate, retry_s);
                     return;
                 }
                 let slim = request.offers(slim::SUBPROTOCOL);
