@@ -47,7 +47,9 @@ fn each_vehicle_goes_when_it_was_told_and_the_process_ends_well() {
         heard += client.backlog.iter().filter(|event| is_alert(event)).count();
     }
     assert!(heard >= 5, "{heard} of {}", there.len());
-    assert!(begun.elapsed() >= Duration::from_millis(there.last().expect("20").0), "{:?}", begun.elapsed());
+    // The gateway's clock and ours tick at different moments of a millisecond.
+    let told = Duration::from_millis(there.last().expect("20").0 - 1);
+    assert!(begun.elapsed() >= told, "{:?}", begun.elapsed());
     drop(fleet);
     assert_eq!(gateway.wait().code(), Some(0));
     TcpStream::connect(gateway.addr).expect_err("nobody listens");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, dial};
 use crate::gateway::{Gateway, ringroad};
-use crate::{Numbers, until};
+use crate::Numbers;
 
 /// Nobody listens there.
 const NO_REDIS: &str = "redis.url='redis://gateway:hunter2@127.0.0.1:1'";
@@ -97,7 +97,6 @@ fn bad_input_leaves_nothing_private_in_the_log() {
         client.expect("error");
     }
     gateway.ask("GET /vehicles/secret-car?token=eyJhbGciOiJub25lIn0", &[("Authorization", "Bearer open-sesame")]);
-    until("all is counted", || gateway.metric_sum("ringroad_errors_total") >= 24);
     let log = gateway.stop();
     // What is looked into is the whole log: it has the line of its first moment.
     assert!(log.contains("redis cannot be used now"), "{log}");
