@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::Numbers;
 use crate::client::{Client, dial};
 use crate::gateway::{Gateway, ringroad};
-use crate::Numbers;
 
 /// Nobody listens there.
 const NO_REDIS: &str = "redis.url='redis://gateway:hunter2@127.0.0.1:1'";
