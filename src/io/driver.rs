@@ -397,9 +397,9 @@ impl<C: Core> Pump<C> {
         let mut aftermath = std::mem::take(&mut self.hands.aftermath);
         for what in aftermath.drain(..) {
             match what {
-                Aftermath::Blocked { conn, store, start, end } => {
+                Aftermath::Blocked(conn, unsent) => {
                     if self.hands.sockets.peek(conn).is_some_and(|socket| !socket.has(RELEASED)) {
-                        let rest = self.hands.rest(store, start, end);
+                        let rest = self.hands.rests.of(unsent);
                         self.core.handle(now, Input::Blocked { conn, rest });
                     }
                 }

@@ -11,10 +11,10 @@ use super::counters::ShellCounters;
 use super::mesh::Mesh;
 use super::radio::Radio;
 use super::redis::Links;
+use super::rests::{Rests, Unsent};
 use super::ring::{DataRing, Op};
 use super::sockets::{BLOCKED, CONNECTING, FINISHING, RECV, RELEASED, RUNNING, STARVED, Sockets};
-use crate::limits;
-use crate::turn::{ConnId, ShardId, Store, Turn};
+use crate::turn::{ConnId, ShardId, Turn};
 
 /// What the listener of a worker is doing.
 pub(crate) enum Listening {
@@ -30,30 +30,10 @@ pub(crate) enum Listening {
 
 /// What a core is told once the turn it happened in does not borrow from it any more.
 pub(crate) enum Aftermath<M> {
-    Blocked { conn: ConnId, store: Store, start: u32, end: u32 },
+    Blocked(ConnId, Unsent),
     Broken(ConnId),
     ConnectFailed(ConnId),
     MailRefused(ShardId, M),
-}
-
-/// A copy of the part of a store that holds all of a turn's unsent bytes in it. One copy for all of them, because
-/// thousands of connections may be behind in the same log.
-#[derive(Default)]
-struct Rests {
-    bytes: Vec<u8>,
-    /// Where `bytes` begins in its store.
-    start: u32,
-}
-
-impl Rests {
-    fn cover(&mut self, store: &[u8], range: Option<(u32, u32)>) {
-        self.bytes.clear();
-        self.bytes.shrink_to(limits::REST_BYTES_KEPT_MAX);
-        if let Some((start, end)) = range {
-            self.start = start;
-            self.bytes.extend_from_slice(&store[start as usize..end as usize]);
-        }
-    }
 }
 
 /// Everything that a worker has and its core has not.
@@ -75,8 +55,7 @@ pub(crate) struct Hands<M> {
     pub(crate) descriptor_freed: bool,
     pub(crate) stopping: bool,
     unsent: Vec<(u32, i32)>,
-    arena_rests: Rests,
-    log_rests: Rests,
+    pub(crate) rests: Rests,
     /// Connections with [`FINISHING`].
     finishing: usize,
 }
@@ -98,8 +77,7 @@ impl<M> Hands<M> {
             descriptor_freed: false,
             stopping: false,
             unsent: Vec::new(),
-            arena_rests: Rests::default(),
-            log_rests: Rests::default(),
+            rests: Rests::default(),
             finishing: 0,
         }
     }
@@ -172,7 +150,7 @@ impl<M> Hands<M> {
         self.ring.send_all(takers, &mut unsent)?;
         self.counts.sends += sends;
         self.counts.sent_bytes += bytes;
-        let (mut in_arena, mut in_log) = (None, None);
+        self.rests.clear();
         for &(position, result) in &unsent {
             let send = &turn.sends[position as usize];
             let taken = match -result {
@@ -185,29 +163,19 @@ impl<M> Hands<M> {
                     continue;
                 }
             };
-            let (start, end) = (send.start + taken, send.start + send.len);
-            self.counts.sent_bytes -= u64::from(end - start);
+            let rest = self.rests.note(send, taken);
+            self.counts.sent_bytes -= u64::from(rest.len());
             self.block(send.conn)?;
-            self.aftermath.push(Aftermath::Blocked { conn: send.conn, store: send.store, start, end });
-            let range = if send.store == Store::Log { &mut in_log } else { &mut in_arena };
-            let (first, last) = range.unwrap_or((start, end));
-            *range = Some((first.min(start), last.max(end)));
+            self.aftermath.push(Aftermath::Blocked(send.conn, rest));
         }
         self.unsent = unsent;
-        self.arena_rests.cover(turn.arena, in_arena);
-        self.log_rests.cover(turn.log, in_log);
+        self.rests.keep(turn.arena, turn.log);
         if self.finishing > 0 {
             for send in turn.sends {
                 self.finish_if_due(send.conn);
             }
         }
         Ok(())
-    }
-
-    /// The unsent bytes that an [`Aftermath::Blocked`] is about.
-    pub(crate) fn rest(&self, store: Store, start: u32, end: u32) -> &[u8] {
-        let rests = if store == Store::Log { &self.log_rests } else { &self.arena_rests };
-        &rests.bytes[(start - rests.start) as usize..(end - rests.start) as usize]
     }
 
     fn block(&mut self, conn: ConnId) -> io::Result<()> {

@@ -9,7 +9,7 @@
 //!
 //! - [`threads`]: listeners, one pinned thread per worker, start and stop.
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
-//!   carries out what its core wants.
+//!   carries out what its core wants; [`rests`]: what the kernel did not take.
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
 //! - `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
@@ -20,7 +20,6 @@ mod arrivals;
 mod buffers;
 mod clock;
 pub mod counters;
-mod usage;
 mod driver;
 mod hands;
 pub mod key_file;
@@ -30,10 +29,12 @@ mod private;
 pub mod probe;
 pub mod radio;
 pub mod redis;
+pub mod rests;
 mod ring;
 pub mod signals;
 mod sockets;
 pub mod threads;
+mod usage;
 
 pub use clock::unix_ms;
 pub use probe::Unavailable;

@@ -8,38 +8,19 @@ use std::time::Instant;
 
 use ringroad::config::Config;
 use ringroad::io::counters::ShellCounters;
+use ringroad::io::rests::{Rests, Unsent};
 use ringroad::io::unix_ms;
 use ringroad::limits;
 use ringroad::shard::{Batch, Shard};
-use ringroad::turn::{ConnId, Core, Ended, Input, Now, ShardId, Store, Turn};
+use ringroad::turn::{ConnId, Core, Ended, Input, Now, ShardId, Turn};
 use socket2::SockRef;
 
 use super::table::{BLOCKED, ENDED, FINISHING, Table};
 
 /// What the shard is told once its turn does not borrow from it any more.
 enum Aftermath {
-    Blocked { conn: ConnId, store: Store, start: u32, end: u32 },
+    Blocked(ConnId, Unsent),
     Broken(ConnId),
-}
-
-/// A copy of the part of a store that holds all of a turn's unsent bytes in it. One copy for all of them, because
-/// thousands of connections may be behind in the same log.
-#[derive(Default)]
-struct Rests {
-    bytes: Vec<u8>,
-    /// Where `bytes` begins in its store.
-    start: u32,
-}
-
-impl Rests {
-    fn cover(&mut self, store: &[u8], range: Option<(u32, u32)>) {
-        self.bytes.clear();
-        self.bytes.shrink_to(limits::REST_BYTES_KEPT_MAX);
-        if let Some((start, end)) = range {
-            self.start = start;
-            self.bytes.extend_from_slice(&store[start as usize..end as usize]);
-        }
-    }
 }
 
 /// A shard and its sockets. How their bytes come, and when there is room again, a path knows.
@@ -53,8 +34,7 @@ pub struct Shell {
     pub shares_sockets: bool,
     origin: Instant,
     aftermath: Vec<Aftermath>,
-    arena_rests: Rests,
-    log_rests: Rests,
+    rests: Rests,
     /// Connections with [`FINISHING`].
     finishing: usize,
     /// When (`mono_ms`) a shard that was told to stop has had its time.
@@ -72,8 +52,7 @@ impl Shell {
             shares_sockets: false,
             origin: Instant::now(),
             aftermath: Vec::new(),
-            arena_rests: Rests::default(),
-            log_rests: Rests::default(),
+            rests: Rests::default(),
             finishing: 0,
             stop_by: None,
         }
@@ -179,16 +158,16 @@ impl Shell {
 
     /// One turn. False: there is none.
     fn turn(&mut self, now: Now) -> bool {
-        let Shell { core, table, counts, aftermath, .. } = self;
+        let Shell { core, table, counts, aftermath, rests, .. } = self;
         let Some(turn) = core.poll_turn(now) else { return false };
         // One worker without links, and nothing to connect to: the shard has no reason to ask for these.
         assert!(turn.mail.is_empty() && turn.links.is_empty() && turn.connects == 0, "a path has client sockets only");
         counts.turns += 1;
         // As in a gateway without a modem.
         counts.radio_bytes_shed += turn.radio.len() as u64;
-        let (in_arena, in_log) = send(&turn, table, counts, aftermath, &mut self.blocked);
-        self.arena_rests.cover(turn.arena, in_arena);
-        self.log_rests.cover(turn.log, in_log);
+        rests.clear();
+        send(&turn, table, counts, (aftermath, rests), &mut self.blocked);
+        rests.keep(turn.arena, turn.log);
         if self.finishing > 0 {
             for send in turn.sends {
                 if let Some(socket) = table.find(send.conn).filter(|it| it.has(FINISHING) && !it.has(BLOCKED)) {
@@ -226,10 +205,9 @@ impl Shell {
         let mut aftermath = std::mem::take(&mut self.aftermath);
         for what in aftermath.drain(..) {
             match what {
-                Aftermath::Blocked { conn, store, start, end } => {
+                Aftermath::Blocked(conn, unsent) => {
                     if self.table.find(conn).is_some() {
-                        let rests = if store == Store::Log { &self.log_rests } else { &self.arena_rests };
-                        let rest = &rests.bytes[(start - rests.start) as usize..(end - rests.start) as usize];
+                        let rest = self.rests.of(unsent);
                         self.core.handle(now, Input::Blocked { conn, rest });
                     }
                 }
@@ -240,18 +218,14 @@ impl Shell {
     }
 }
 
-/// Start and end of the bytes in a store that some sends did not get rid of.
-type Range = Option<(u32, u32)>;
-
-/// Sends, one system call each. Where the unsent bytes lie: in the arena, in the log.
+/// Sends, one system call each.
 fn send(
     turn: &Turn<'_, Batch>,
     table: &mut Table,
     counts: &mut ShellCounters,
-    aftermath: &mut Vec<Aftermath>,
+    (aftermath, rests): (&mut Vec<Aftermath>, &mut Rests),
     blocked: &mut Vec<ConnId>,
-) -> (Range, Range) {
-    let (mut in_arena, mut in_log) = (None, None);
+) {
     for send in turn.sends {
         let stream = table.stream_without(send.conn, BLOCKED);
         debug_assert!(stream.is_some(), "a send to {:?}, which is gone or blocked", send.conn);
@@ -273,17 +247,12 @@ fn send(
         };
         counts.sent_bytes += u64::from(taken);
         counts.sends_blocked += 1;
-        let (start, end) = (send.start + taken, send.start + send.len);
         if let Some(socket) = table.find(send.conn) {
             socket.set(BLOCKED);
         }
         blocked.push(send.conn);
-        aftermath.push(Aftermath::Blocked { conn: send.conn, store: send.store, start, end });
-        let range = if send.store == Store::Log { &mut in_log } else { &mut in_arena };
-        let (first, last) = range.unwrap_or((start, end));
-        *range = Some((first.min(start), last.max(end)));
+        aftermath.push(Aftermath::Blocked(send.conn, rests.note(send, taken)));
     }
-    (in_arena, in_log)
 }
 
 /// No room, or no memory for it: not the connection's end.
