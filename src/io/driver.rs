@@ -56,8 +56,6 @@ pub(crate) struct Pump<C: Core> {
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
     drain: Drain,
-    /// How many other settings than the first the core has had.
-    settings_known: u64,
     load: Load,
     usage: Usage,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
@@ -85,7 +83,6 @@ impl<C: Core> Pump<C> {
             dry_at_us: 0,
             stop_by: None,
             drain: Drain::default(),
-            settings_known: 0,
             load: Load::default(),
             warn_at: 0,
         }
@@ -240,9 +237,6 @@ impl<C: Core> Pump<C> {
     }
 
     fn heed_the_switch(&mut self, now: Now) -> io::Result<()> {
-        if let Some(config) = self.switch.settings(&mut self.settings_known) {
-            self.core.handle(now, Input::Configure { config });
-        }
         match self.switch.leave_within_ms() {
             _ if self.hands.stopping => return Ok(()),
             None => return Ok(()),
@@ -307,6 +301,7 @@ impl<C: Core> Pump<C> {
         for given in waiting.given {
             match given {
                 Given::Keys(keys) => self.core.handle(now, Input::Keys(keys)),
+                Given::Settings(config) => self.core.handle(now, Input::Configure { config }),
                 Given::Private(_) if self.hands.stopping => {}
                 Given::Private(socket) => match peer(&socket) {
                     Ok(peer) => {

@@ -133,6 +133,8 @@ impl<M> Mesh<M> {
 pub(crate) enum Given {
     /// New keys, or the news that there should be some.
     Keys(Option<Arc<Keys>>),
+    /// Other settings.
+    Settings(Arc<Config>),
     /// A connection that came to the private address.
     Private(OwnedFd),
 }
@@ -159,15 +161,15 @@ impl Hatch {
         Hatch { waiting: Mutex::default(), any: AtomicBool::new(false), wake }
     }
 
-    /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys replace those that
-    /// wait.
+    /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys, and settings, replace
+    /// those that wait.
     pub(crate) fn give(&self, what: Given) {
         let mut waiting = lock(&self.waiting);
         match &what {
             Given::Private(_) if waiting.given.len() >= limits::PRIVATE_WAITING_MAX => waiting.refused += 1,
             Given::Private(_) => waiting.given.push_back(what),
-            Given::Keys(_) => {
-                waiting.given.retain(|one| !matches!(one, Given::Keys(_)));
+            Given::Keys(_) | Given::Settings(_) => {
+                waiting.given.retain(|one| std::mem::discriminant(one) != std::mem::discriminant(&what));
                 waiting.given.push_back(what);
             }
         }
@@ -199,9 +201,6 @@ pub(crate) struct Switch {
     /// How often the workers were called, and the last call that each has answered.
     calls: AtomicU64,
     answers: Vec<AtomicU64>,
-    /// The newest settings, and how many there have been since the start.
-    settings: Mutex<Option<Arc<Config>>>,
-    settings_count: AtomicU64,
     wakes: Vec<Wake>,
     running: Mutex<u16>,
     ended: Condvar,
@@ -217,8 +216,6 @@ impl Switch {
             drained: AtomicU16::new(0),
             calls: AtomicU64::new(0),
             answers: wakes.iter().map(|_| AtomicU64::new(0)).collect(),
-            settings: Mutex::new(None),
-            settings_count: AtomicU64::new(0),
             running: Mutex::new(wakes.len() as u16),
             wakes,
             ended: Condvar::new(),
@@ -251,22 +248,6 @@ impl Switch {
         if usize::from(self.drained.fetch_add(1, Ordering::AcqRel)) + 1 == self.wakes.len() {
             self.stop();
         }
-    }
-
-    /// Hands other settings to all workers.
-    pub(crate) fn configure(&self, config: Arc<Config>) {
-        *lock(&self.settings) = Some(config);
-        self.settings_count.fetch_add(1, Ordering::AcqRel);
-        self.wakes.iter().for_each(Wake::wake);
-    }
-
-    /// The newest settings, if a worker that has taken note of `known` of them has not seen them.
-    pub(crate) fn settings(&self, known: &mut u64) -> Option<Arc<Config>> {
-        let count = self.settings_count.load(Ordering::Acquire);
-        if count == std::mem::replace(known, count) {
-            return None;
-        }
-        lock(&self.settings).clone()
     }
 
     /// Calls all workers. Each answers when it has done what it is doing.
@@ -366,12 +347,13 @@ mod tests {
         for _ in 0..limits::PRIVATE_WAITING_MAX + 2 {
             hatch.give(Given::Private(std::fs::File::open("/dev/null").unwrap().into()));
         }
-        // There is always room for keys.
+        // There is always room for keys and settings.
+        hatch.give(Given::Settings(Arc::default()));
         for keys in [Some(Arc::new(Keys::of_secret("a"))), None] {
             hatch.give(Given::Keys(keys));
         }
         let taken = hatch.take();
-        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 1, 2));
+        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 2, 2));
         assert!(matches!(taken.given.back(), Some(Given::Keys(None))));
         let taken = hatch.take();
         assert_eq!((taken.given.len(), taken.refused), (0, 0));

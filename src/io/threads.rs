@@ -192,7 +192,8 @@ impl Running {
 
     /// Hands other settings to all cores.
     pub fn configure(&self, config: Config) {
-        self.switch.configure(Arc::new(config));
+        let config = Arc::new(config);
+        self.hatches.iter().for_each(|hatch| hatch.give(Given::Settings(config.clone())));
     }
 
     /// Calls all workers; each answers as soon as it has done what it is doing, see [`Running::silent`].
