@@ -2,11 +2,21 @@
 
 use crate::turn::ConnId;
 
-/// What a completion is about: the first eight bits of its user data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Op {
-    Accept = 1,
+/// Operations, numbered from 1 in this order.
+macro_rules! operations {
+    ($($op:ident),+ $(,)?) => {
+        /// What a completion is about: the first eight bits of its user data.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Op {
+            $($op),+
+        }
+
+        const ALL: &[Op] = &[$(Op::$op),+];
+    };
+}
+
+operations! {
+    Accept,
     Recv,
     Send,
     Writable,
@@ -22,22 +32,6 @@ pub(crate) enum Op {
 
 impl Op {
     pub(super) fn of(user_data: u64) -> Option<Op> {
-        use Op::*;
-        const ALL: [Op; 12] = [
-            Accept,
-            Recv,
-            Send,
-            Writable,
-            Connect,
-            RadioReadable,
-            RadioWritable,
-            CancelRecv,
-            CancelWritable,
-            CancelConnect,
-            CancelOther,
-            Woken,
-        ];
-        // They are numbered in this order, from 1.
         ALL.get(((user_data >> 56) as usize).wrapping_sub(1)).copied()
     }
 
@@ -53,6 +47,6 @@ impl Op {
 
     /// Operation (8 bits), generation (24), index (32).
     pub(super) fn tag(self, conn: ConnId) -> u64 {
-        (self as u64) << 56 | u64::from(conn.generation & 0x00ff_ffff) << 32 | u64::from(conn.index)
+        (self as u64 + 1) << 56 | u64::from(conn.generation & 0x00ff_ffff) << 32 | u64::from(conn.index)
     }
 }

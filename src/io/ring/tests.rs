@@ -33,7 +33,7 @@ fn send_all(ring: &mut DataRing, sends: &[(u32, &TcpStream, &[u8])]) -> Vec<(u32
 #[test]
 fn a_tag_holds_operation_generation_and_index() {
     for (number, op) in (1..).map_while(|number| Some((number, Op::of(number << 56)?))) {
-        assert_eq!(op as u64, number);
+        assert_eq!(op.tag(NOBODY) >> 56, number);
         let conn = ConnId { index: u32::MAX - 1, generation: 0x00ab_cdef };
         let completion = Completion { user_data: op.tag(conn), result: 0, flags: 0 };
         assert_eq!((completion.op(), completion.conn()), (Some(op), conn));
