@@ -22,6 +22,7 @@ use monoio::net::UnixStream;
 
 use super::clock::Clock;
 use super::hands::{Aftermath, Hands, Listening, ignore_new_connections, peer};
+use super::load::Load;
 use super::mesh::{Given, Hatch, Switch, Wake};
 use super::ring::Op;
 use super::sockets::{BLOCKED, CONNECTING, RECV, RELEASED, RUNNING, STARVED};
@@ -444,41 +445,6 @@ struct Drain {
     close_listener_at: Option<u64>,
     /// When (`mono_ms`) whoever is still there is closed with all others.
     stop_at: Option<u64>,
-}
-
-/// How busy a worker has been lately.
-#[derive(Debug, Default)]
-struct Load {
-    /// What the core was told last, percent.
-    told: u8,
-    /// Share of the time, 0 to 1; what was long ago counts little.
-    share: f64,
-    /// When it was last reckoned, how long the pump has run since, and when it last began to.
-    since_us: u64,
-    busy_us: u64,
-    began_us: u64,
-}
-
-impl Load {
-    /// The pump begins to run. What the core is to be told, if there is anything new.
-    fn began(&mut self, now_us: u64) -> Option<u8> {
-        self.began_us = now_us;
-        let elapsed_us = now_us - self.since_us;
-        if elapsed_us < limits::LOAD_STEP_MS * 1_000 {
-            return None;
-        }
-        let latest = (self.busy_us as f64 / elapsed_us as f64).min(1.0);
-        let weight = elapsed_us as f64 / (limits::LOAD_MEMORY_MS * 1_000) as f64;
-        self.share += (latest - self.share) * weight.min(1.0);
-        (self.since_us, self.busy_us) = (now_us, 0);
-        let percent = (self.share * 100.0).round() as u8;
-        (percent != std::mem::replace(&mut self.told, percent)).then_some(percent)
-    }
-
-    /// The pump has run.
-    fn over(&mut self, now_us: u64) {
-        self.busy_us += now_us - self.began_us;
-    }
 }
 
 /// Waits for either; `Some` if the first one came first.

@@ -9,7 +9,7 @@
 //!
 //! - [`threads`]: listeners, one pinned thread per worker, start and stop.
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
-//!   carries out what its core wants; [`rests`]: what the kernel did not take.
+//!   carries out what its core wants; [`rests`]: what the kernel did not take; [`load`]: how busy it is.
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
 //! - `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
@@ -23,6 +23,7 @@ pub mod counters;
 mod driver;
 mod hands;
 pub mod key_file;
+pub mod load;
 mod mesh;
 mod ops;
 mod private;
