@@ -59,12 +59,14 @@ pub fn run(door: Door, shell: Shell, goodbye: impl AsFd) -> io::Result<()> {
                 waited => (0, waited?),
             };
         }
+        pump.shell.wakes();
         let round_us = pump.shell.micros();
         let now = pump.shell.now();
         next += pump.receive(now, round_us, &events[next..count])?;
         more = pump.shell.turns(now, round_us)?;
         // Room is announced by an edge.
         pump.shell.blocked.clear();
+        pump.shell.sleeps();
     }
     Ok(())
 }

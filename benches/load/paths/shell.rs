@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use ringroad::config::Config;
 use ringroad::io::counters::ShellCounters;
+use ringroad::io::load::Load;
 use ringroad::io::rests::{Rests, Unsent};
 use ringroad::io::unix_ms;
 use ringroad::limits;
@@ -35,6 +36,7 @@ pub struct Shell {
     origin: Instant,
     aftermath: Vec<Aftermath>,
     rests: Rests,
+    load: Load,
     /// Connections with [`FINISHING`].
     finishing: usize,
     /// When (`mono_ms`) a shard that was told to stop has had its time.
@@ -53,6 +55,7 @@ impl Shell {
             origin: Instant::now(),
             aftermath: Vec::new(),
             rests: Rests::default(),
+            load: Load::default(),
             finishing: 0,
             stop_by: None,
         }
@@ -70,6 +73,18 @@ impl Shell {
     /// When (`mono_ms`) there is something to do although nothing happens.
     pub fn next_deadline(&self) -> Option<u64> {
         [self.core.next_deadline(), self.stop_by].into_iter().flatten().min()
+    }
+
+    /// There is something to do; the shard may hear how busy it was. Until [`Shell::sleeps`].
+    pub fn wakes(&mut self) {
+        if let Some(percent) = self.load.began(self.micros()) {
+            self.core.handle(self.now(), Input::Load { percent });
+        }
+    }
+
+    /// There is nothing left to do.
+    pub fn sleeps(&mut self) {
+        self.load.over(self.micros());
     }
 
     // ---- What has come.

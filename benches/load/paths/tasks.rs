@@ -34,7 +34,7 @@ const ENTRIES: u32 = 4096;
 /// What the tasks of a thread share.
 struct Worker {
     shell: RefCell<Shell>,
-    /// The time of this round, once somebody has asked for it.
+    /// The time of this round, once somebody has asked for it; who asks first has woken the thread.
     now: Cell<Option<Now>>,
     /// Something has come since the pump ran.
     woken: Cell<bool>,
@@ -138,9 +138,13 @@ impl Worker {
     }
 
     fn now(&self) -> Now {
-        let now = self.now.get().unwrap_or_else(|| self.shell.borrow().now());
-        self.now.set(Some(now));
-        now
+        self.now.get().unwrap_or_else(|| {
+            let mut shell = self.shell.borrow_mut();
+            shell.wakes();
+            let now = shell.now();
+            self.now.set(Some(now));
+            now
+        })
     }
 
     fn open(self: &Rc<Worker>, socket: Socket, peer: IpAddr) -> io::Result<()> {
@@ -164,6 +168,7 @@ impl Worker {
         loop {
             self.wait().await;
             self.woken.set(false);
+            self.now();
             let round_us = self.shell.borrow().micros();
             let now = self.shell.borrow().now();
             let more = self.shell.borrow_mut().turns(now, round_us)?;
@@ -172,6 +177,7 @@ impl Worker {
                 self.ask_for_room(conn)?;
             }
             self.now.set(None);
+            self.shell.borrow_mut().sleeps();
             if self.shell.borrow().is_done() {
                 return Ok(());
             }
