@@ -79,29 +79,41 @@ impl Fleet {
         order.extend(self.index.cell_by_cell());
         for &vehicle in &order {
             let place = self.places[vehicle as usize];
-            self.stamp += 1;
-            self.marks[vehicle as usize] = self.stamp;
             let (enter, exit) = (Ruler::at(place, self.rule.enter_m), Ruler::at(place, self.rule.exit_m));
-            let mut at = 0;
+            // The vehicle itself is in the index too.
+            let (mut at, mut within) = (0, 1);
             while let Some(&peer) = self.near[vehicle as usize].get(at) {
-                if !exit.reaches(self.places[peer as usize]) {
+                let there = self.places[peer as usize];
+                if exit.is_within(there, self.rule.enter_m) {
+                    within += 1;
+                } else if !exit.reaches(there) {
                     self.part(vehicle, at, peer);
                     continue;
                 }
-                self.marks[peer as usize] = self.stamp;
                 at += 1;
             }
-            let (marks, near, stamp) = (&self.marks, &mut self.near, self.stamp);
-            let changes = &mut self.changes;
-            self.index.around(&enter, |peer, _| {
-                if marks[peer as usize] != stamp {
-                    near[vehicle as usize].push(peer);
-                    near[peer as usize].push(vehicle);
-                    *changes += 1;
-                }
-            });
+            if self.index.count(&enter).0 != within {
+                self.pair_with_all(vehicle, &enter);
+            }
         }
         self.order = order;
+    }
+
+    /// Pairs a vehicle with everybody within reach with whom it has no pair yet.
+    fn pair_with_all(&mut self, vehicle: u32, enter: &Ruler) {
+        self.stamp += 1;
+        self.marks[vehicle as usize] = self.stamp;
+        for &peer in &self.near[vehicle as usize] {
+            self.marks[peer as usize] = self.stamp;
+        }
+        let Fleet { index, marks, near, stamp, changes, .. } = self;
+        index.around(enter, |peer, _| {
+            if marks[peer as usize] != *stamp {
+                near[vehicle as usize].push(peer);
+                near[peer as usize].push(vehicle);
+                *changes += 1;
+            }
+        });
     }
 
     fn part(&mut self, vehicle: u32, at: usize, peer: u32) {

@@ -34,7 +34,7 @@ pub const GEOHASH_CHARS_MAX: usize = 12;
 pub struct Cell(u64);
 
 impl Cell {
-    fn new(row: u32, column: u32) -> Cell {
+    pub(super) fn new(row: u32, column: u32) -> Cell {
         Cell((row as u64) << 32 | column as u64)
     }
 
@@ -42,6 +42,16 @@ impl Cell {
     pub(super) fn row_and_column(self) -> (u32, u32) {
         ((self.0 >> 32) as u32, self.0 as u32)
     }
+}
+
+/// Columns of a row, one after another, round the Earth: what follows the last one is column 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    pub(super) first: u32,
+    /// How many, each once.
+    pub(super) count: u64,
+    /// The last column of the row; one less than a power of two.
+    pub(super) last: u32,
 }
 
 /// One level of the grid.
@@ -100,16 +110,22 @@ impl Grid {
         self.row(bounds.south as i64)..=self.row(bounds.north as i64)
     }
 
-    /// The cells of one row that meet a box's longitudes, each once.
+    /// The columns of one row that meet a box's longitudes.
     #[inline]
-    pub(super) fn cells(self, row: u32, bounds: &Bounds) -> impl Iterator<Item = Cell> + use<> {
+    pub(super) fn columns(self, row: u32, bounds: &Bounds) -> Columns {
         let shift = self.column_shift(row);
         let columns = 1u64 << (32 - shift);
         let west = (bounds.west as u32 ^ 1 << 31) as u64;
         let first = west >> shift;
         let last = (west + bounds.width as u64) >> shift;
-        let count = (last - first + 1).min(columns);
-        (first..first + count).map(move |column| Cell::new(row, (column & (columns - 1)) as u32))
+        Columns { first: first as u32, count: (last - first + 1).min(columns), last: (columns - 1) as u32 }
+    }
+
+    /// The cells of one row that meet a box's longitudes, each once.
+    #[inline]
+    pub(super) fn cells(self, row: u32, bounds: &Bounds) -> impl Iterator<Item = Cell> + use<> {
+        let Columns { first, count, last } = self.columns(row, bounds);
+        (first as u64..first as u64 + count).map(move |column| Cell::new(row, column as u32 & last))
     }
 
     /// At least as many as there are cells that meet a box.

@@ -7,14 +7,15 @@
 
 use rustc_hash::FxHashMap;
 
-use super::cells::Cell;
+use super::cells::{Cell, Columns};
 use super::turns::Place;
 
 /// Entries of a group.
 const LANES: usize = 4;
 
-/// Rows, and columns, of a page.
+/// Rows, and columns, of a page: 2 to this.
 const PAGE_BITS: u32 = 2;
+const PAGE_SIDE: u32 = 1 << PAGE_BITS;
 const LISTS: usize = 1 << (2 * PAGE_BITS);
 
 /// A latitude that is none: beyond every box, and out of every reach.
@@ -164,23 +165,23 @@ impl Lists {
         lists.filter(|list| list.len > 0).map(|list| (self.read(list), list.len as usize))
     }
 
-    /// The lists of these cells, likewise. Cells come best row by row: pages are remembered.
+    /// The lists of these columns of a row that have entries, likewise.
     #[inline]
-    pub fn of_cells(&self, cells: impl Iterator<Item = Cell>, mut look_at: impl FnMut(&[Group], usize)) {
-        let mut remembered: [(u64, Option<&Page>); 2] = [(u64::MAX, None); 2];
-        for cell in cells {
-            let (key, within) = page_of(cell);
-            // Neighbours in a row have columns of pages that are even and odd.
-            let page = &mut remembered[(key >> 32) as usize & 1];
-            if page.0 != key {
-                *page = (key, self.by_key.get(&key).map(|page| &self.pages[*page as usize]));
+    pub fn of_row(&self, row: u32, columns: Columns, mut look_at: impl FnMut(&[Group], usize)) {
+        let (mut column, mut left) = (columns.first, columns.count);
+        while left > 0 {
+            let (key, within) = page_of(Cell::new(row, column));
+            // As many as lie side by side on this page.
+            let here = left.min(u64::from(PAGE_SIDE - column % PAGE_SIDE)).min(u64::from(columns.last - column) + 1);
+            if let Some(page) = self.by_key.get(&key) {
+                for list in &self.pages[*page as usize].lists[within..within + here as usize] {
+                    if list.len > 0 {
+                        look_at(self.read(list), list.len as usize);
+                    }
+                }
             }
-            if let Some(page) = page.1
-                && page.lists[within].len > 0
-            {
-                let list = &page.lists[within];
-                look_at(self.read(list), list.len as usize);
-            }
+            left -= here;
+            column = (column + here as u32) & columns.last;
         }
     }
 

@@ -5,6 +5,8 @@
 //! `KX_PER_RADIAN`. So nearly always the plain square says which side of the limit a place is on, whatever the exact
 //! one would be; where it does not, [`metres`] decides. The answers are those of [`metres`], always.
 
+use wide::{f32x4, i32x4};
+
 use super::bounds::Bounds;
 use super::distance::{STEP, metres, scale};
 use super::turns::{POLE, Place};
@@ -90,11 +92,12 @@ impl Ruler {
     pub(super) fn sieve(&self) -> Option<Sieve> {
         let limit = self.reach_m * self.reach_m;
         (self.slack < 1.0).then_some(Sieve {
-            place: self.place,
-            x: self.x as f32,
-            y: self.y as f32,
-            surely: (limit - limit * self.slack) as f32,
-            possibly: (limit + limit * self.slack) as f32,
+            lat: i32x4::splat(self.place.lat),
+            lon: i32x4::splat(self.place.lon),
+            x: f32x4::splat(self.x as f32),
+            y: f32x4::splat(self.y as f32),
+            surely: f32x4::splat((limit - limit * self.slack) as f32),
+            possibly: f32x4::splat((limit + limit * self.slack) as f32),
         })
     }
 
@@ -120,30 +123,24 @@ impl Ruler {
 /// A ruler in single precision, made for vectors: which of four places are within its reach.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sieve {
-    place: Place,
-    x: f32,
-    y: f32,
-    surely: f32,
-    possibly: f32,
+    lat: i32x4,
+    lon: i32x4,
+    x: f32x4,
+    y: f32x4,
+    surely: f32x4,
+    possibly: f32x4,
 }
 
 impl Sieve {
     /// Bits of those that are surely within reach, and of those that may be.
     #[inline]
     pub(super) fn four(&self, lat: &[i32; 4], lon: &[i32; 4]) -> (usize, usize) {
-        let mut squares = [0.0; 4];
-        for lane in 0..4 {
-            let y = lat[lane].wrapping_sub(self.place.lat) as f32 * self.y;
-            let x = lon[lane].wrapping_sub(self.place.lon) as f32 * self.x;
-            squares[lane] = y * y + x * x;
-        }
-        (below(&squares, self.surely), below(&squares, self.possibly))
+        let y = f32x4::from_i32x4(i32x4::from(*lat) - self.lat) * self.y;
+        let x = f32x4::from_i32x4(i32x4::from(*lon) - self.lon) * self.x;
+        let squares = y * y + x * x;
+        let below = |limit: f32x4| squares.simd_le(limit).to_bitmask() as usize;
+        (below(self.surely), below(self.possibly))
     }
-}
-
-#[inline]
-fn below(squares: &[f32; 4], limit: f32) -> usize {
-    (0..4).fold(0, |bits, lane| bits | usize::from(squares[lane] <= limit) << lane)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ enum Who {
 
 impl World {
     /// Finds everybody within the radius with whom `index` has no pair, adds them to those in `around`, and decides who
-    /// begins to see whom. All others with whom it has pairs are marked; `paired` of them are within the radius.
+    /// begins to see whom. Of those with whom it has pairs, `paired` are within the radius.
     pub(super) fn look_around(
         &mut self,
         now: Now,
@@ -65,21 +65,29 @@ impl World {
         vehicle.strayed = false;
         let Some(position) = vehicle.position else { return };
         let owned = vehicle.driving().is_some();
-        let (vehicles, scratch, place) = (&self.vehicles, &self.scratch, position.place);
-        let mut within = paired;
-        let examined = self.index.around(&Ruler::at(place, self.hysteresis.enter_m), |peer, other| {
-            // How far those are with whom there is a pair is known; the vehicle itself is marked too.
-            if scratch.is_marked(peer) {
-                return;
-            }
-            within += 1;
-            if owned || vehicles.at(peer).is_open() {
-                let metres = distance::metres(place, other);
-                around.push(Candidate { peer, metres, back: None, wanted: owned });
-            }
-        });
-        self.work += examined;
+        let (vehicles, place) = (&self.vehicles, position.place);
+        let ruler = Ruler::at(place, self.hysteresis.enter_m);
         // The vehicle itself is in the index too.
+        let mut within = paired + 1;
+        let (all, mut examined) = if owned { self.index.count(&ruler) } else { (usize::MAX, 0) };
+        // Mostly there is nobody new. Of another shard's vehicle only those who see it are paired with it.
+        if all as u64 != within {
+            let near = &vehicles.at(index).near;
+            self.scratch.mark_all(once(index).chain(near.iter().map(|near| near.peer)));
+            let scratch = &self.scratch;
+            examined += self.index.around(&ruler, |peer, other| {
+                if scratch.is_marked(peer) {
+                    return;
+                }
+                within += 1;
+                if owned || vehicles.at(peer).is_open() {
+                    let metres = distance::metres(place, other);
+                    around.push(Candidate { peer, metres, back: None, wanted: owned });
+                }
+            });
+        }
+        within -= 1;
+        self.work += examined;
         out.counters.candidates_examined += examined as u64 - 1;
         out.counters.candidates_within_radius += within;
 

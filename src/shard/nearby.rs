@@ -130,10 +130,6 @@ impl World {
 
         let mut around = std::mem::take(&mut self.scratch.around);
         let mut apart = std::mem::take(&mut self.scratch.apart);
-        let stamp = self.scratch.next_stamp();
-        self.scratch.marks.resize(self.vehicles.slots(), stamp.wrapping_sub(1));
-        let marks = &mut self.scratch.marks[..];
-        marks[index as usize] = stamp;
         let near = &self.vehicles.at(index).near[..];
         self.work += near.len();
         // Most pairs stay what they are, and of most vehicles that see this one the connection waits to be flushed anyway:
@@ -141,7 +137,6 @@ impl World {
         let ruler = Ruler::at(place, self.hysteresis.exit_m);
         let mut within = 0;
         for (at, near) in (0..).zip(near) {
-            marks[near.peer as usize] = stamp;
             let peer = self.vehicles.track(near.peer);
             if ruler.is_within(peer.place, self.hysteresis.enter_m) {
                 within += 1;
