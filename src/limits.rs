@@ -217,6 +217,12 @@ pub const AGAIN_PAUSE_BEATS_MAX: u32 = 64;
 /// What an envelope adds to the event within.
 pub const ENVELOPE_BYTES_MAX: usize = 512;
 
+/// Tenants whose newest alerts one beat can name: all that there are.
+pub const HEADS_MAX: usize = crate::config::keys::TENANTS_MAX;
+
+/// A beat: for each tenant with alerts a name, a number and what JSON needs.
+pub const BEAT_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + HEADS_MAX * (crate::config::keys::NAME_CHARS_MAX + 16 + 4);
+
 /// Time between two beats of a worker. What a host has missed, it learns from the next one.
 pub const BEAT_MS: u64 = 1_000;
 
