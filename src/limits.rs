@@ -205,8 +205,9 @@ pub const ALERT_IDS_MAX: usize = 65_536;
 /// more.
 pub const ALERT_PIECES_MAX: usize = 64;
 
-/// Workers of other nodes whose alerts are numbered: those of 1,024 nodes with 16 cores each.
-pub const ALERT_STREAMS_MAX: usize = 16_384;
+/// Workers of other nodes whose alerts are numbered, once for each tenant that has raised any there: those of 1,024 nodes
+/// with 16 cores and four such tenants each, or of 16 nodes with 256.
+pub const ALERT_STREAMS_MAX: usize = 65_536;
 
 /// The largest number of an alert, and of anything else that travels as a JSON number: 2^53.
 pub const SEQ_MAX: u64 = 1 << 53;

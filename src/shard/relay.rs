@@ -22,10 +22,17 @@ pub struct Pending {
 
 impl Shard {
     /// Text to another vehicle. To one that is not connected it goes over the radio, if there is one.
-    pub(super) fn message(&mut self, now: Now, id: ConnId, sender: &str, recipient: &str, content: &str) {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        id: ConnId,
+        sender: &str,
+        recipient: &str,
+        content: &str,
+    ) {
         let message_id = self.ids.next_uuid();
-        let Some(world) = self.out.conns.find(id).map(|conn| conn.world) else { return };
-        self.record_message(now, world, message_id, sender, recipient, content);
+        self.record_message(now, world_id, message_id, sender, recipient, content);
         let event =
             Event::ReceiveMessage { id: message_id, sender, recipient, content, ts: now.unix_ms, via_radio: false };
         let mut text = Vec::new();

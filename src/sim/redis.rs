@@ -9,7 +9,7 @@ mod scripts;
 mod session;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::turn::Now;
 use resp::ProtocolError;
@@ -72,6 +72,16 @@ impl Redis {
     /// How many sessions listen to a channel.
     pub fn listeners(&self, channel: &str) -> usize {
         self.sessions.values().filter(|session| session.of(Spread::Everywhere).contains(channel.as_bytes())).count()
+    }
+
+    /// The channels that a host listens to, in order.
+    pub fn listened_by(&self, host: usize) -> Vec<String> {
+        let sessions = self.sessions.values().filter(|session| session.host == host);
+        let channels = sessions.flat_map(|session| {
+            [Spread::Everywhere, Spread::Sharded].into_iter().flat_map(|spread| session.of(spread).iter())
+        });
+        let channels: BTreeSet<String> = channels.map(|channel| readable(channel)).collect();
+        channels.into_iter().collect()
     }
 
     /// Every key.

@@ -184,6 +184,10 @@ impl Shard {
         // A tenant that this host does not have, or a channel of another one.
         let is_there = |world: &WorldId| !matches!(heard, realms::Heard::World(there) if there != *world);
         let Some(world) = named.filter(is_there) else {
+            // Among the hosts there is also the presence of the world without tenants; of that nobody is here.
+            if heard == realms::Heard::Hosts && tenant.is_none() {
+                return;
+            }
             self.out.counters.backplane.dropped.increment(Dropped::Tenant);
             return;
         };
