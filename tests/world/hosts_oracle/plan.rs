@@ -1,6 +1,5 @@
 //! What happens in a random world, decided before it begins.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use ringroad::config::Config;
@@ -12,6 +11,9 @@ use crate::tokens::SECRET;
 
 /// Vehicles of one tenant. Those of the next have the numbers behind them, and the same names.
 pub const VEHICLES: usize = 15;
+
+/// So many of them drive where there are several tenants, to meet each other.
+const FEWER: usize = 7;
 
 /// Viewers of one tenant, numbered likewise. Those with an odd number speak `ringroad.v1`.
 pub const VIEWERS: usize = 4;
@@ -135,18 +137,15 @@ impl Plan {
         Plan::of_hosts(random, vec![vec![0]; hosts])
     }
 
-    /// Two hosts have both tenants, and each of the other two has none, or one.
+    /// Two hosts have both tenants, in different order; one has none, and the fourth none, one or both.
     pub fn with_tenants(seed: u64) -> Plan {
         let mut random = Random(seed);
-        let mut others = || if random.below(3) == 0 { vec![2] } else { vec![0] };
-        let tenants = vec![vec![1, 2], others(), vec![2, 1], others()];
-        Plan::of_hosts(random, tenants)
+        let fourth = [vec![0], vec![2], vec![1, 2]][random.below(3)].clone();
+        Plan::of_hosts(random, vec![vec![1, 2], vec![0], vec![2, 1], fourth])
     }
 
     fn of_hosts(mut random: Random, tenants: Vec<Vec<usize>>) -> Plan {
         let (hosts, shards) = (tenants.len(), 1 + random.below(2));
-        let worlds: BTreeSet<usize> = tenants.iter().flatten().copied().collect();
-        let worlds: Vec<usize> = worlds.into_iter().collect();
         let is_public = random.below(2) == 0;
         let settings = format!(
             "redis.url = 'redis://sim'
@@ -167,8 +166,9 @@ impl Plan {
             (0..hosts).map(|_| if is_skewed { random.below(8_000) as i64 - 4_000 } else { 0 }).collect();
         let anchor = ANCHORS[random.below(ANCHORS.len())];
         let mut steps = Vec::new();
-        while steps.len() < 250 {
-            step(&mut random, &mut steps, (hosts, shards), &worlds, anchor);
+        let steps_min = if has_several(&tenants) { 800 } else { 250 };
+        while steps.len() < steps_min {
+            step(&mut random, &mut steps, (&tenants, shards), anchor);
         }
         let loses_positions = random.below(3) == 0;
         Plan { hosts, tenants, shards, is_public, settings, clocks_ahead_ms, loses_positions, steps }
@@ -193,28 +193,37 @@ impl Plan {
     }
 }
 
+/// Whether there are tenants; then more has to happen until each has seen as much.
+fn has_several(tenants: &[Vec<usize>]) -> bool {
+    tenants.iter().any(|tenants| tenants.len() > 1)
+}
+
 /// Adds what happens next, and mostly some time.
-fn step(
-    random: &mut Random,
-    steps: &mut Vec<Step>,
-    (hosts, shards): (usize, usize),
-    worlds: &[usize],
-    anchor: (f64, f64),
-) {
-    // With one world this takes nothing from the stream: plans stay what they were.
-    let tenant = if worlds.len() > 1 { worlds[random.below(worlds.len())] } else { worlds[0] };
-    let (vehicle, host, shard) =
-        (tenant * VEHICLES + random.below(VEHICLES), random.below(hosts), random.below(shards));
+fn step(random: &mut Random, steps: &mut Vec<Step>, (tenants, shards): (&[Vec<usize>], usize), anchor: (f64, f64)) {
+    let hosts = tenants.len();
+    let (vehicle, host, shard) = (random.below(VEHICLES), random.below(hosts), random.below(shards));
+    // Whoever comes to a host is of one of its tenants. Where there are several, each has fewer vehicles.
+    let tenant = match &tenants[host][..] {
+        [tenant] => *tenant,
+        several => several[random.below(several.len())],
+    };
+    let vehicle = tenant * VEHICLES + if has_several(tenants) { vehicle % FEWER } else { vehicle };
     match random.below(100) {
         0..18 => steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) }),
         18..54 => steps.push(Step::Move { vehicle, to: somewhere(random, anchor) }),
         54..61 => steps.push(Step::Leave { vehicle }),
         61..66 => steps.push(Step::Alert { vehicle }),
-        66..71 => steps.push(Step::Tell { from: vehicle, to: vehicle / VEHICLES * VEHICLES + random.below(VEHICLES) }),
+        66..71 => {
+            let to = random.below(VEHICLES);
+            let to = tenant * VEHICLES + if has_several(tenants) { to % FEWER } else { to };
+            steps.push(Step::Tell { from: vehicle, to });
+        }
         71..81 => steps.push(look(random, (vehicle, host, shard), anchor)),
         81..83 => {
             // Twice at the same time.
-            let other = (host + 1) % hosts;
+            let other =
+                (1..hosts).map(|further| (host + further) % hosts).find(|other| tenants[*other].contains(&tenant));
+            let other = other.unwrap_or(host);
             steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) });
             steps.push(Step::Register { vehicle, host: other, shard, at: somewhere(random, anchor) });
         }
