@@ -205,8 +205,9 @@ pub const ALERT_IDS_MAX: usize = 65_536;
 /// more.
 pub const ALERT_PIECES_MAX: usize = 64;
 
-/// Workers of other nodes whose alerts are numbered: those of 1,024 nodes with 16 cores each.
-pub const ALERT_STREAMS_MAX: usize = 16_384;
+/// Workers of other nodes whose alerts are numbered, once for each tenant that has raised any there: those of 1,024 nodes
+/// with 16 cores and four such tenants each, or of 16 nodes with 256.
+pub const ALERT_STREAMS_MAX: usize = 65_536;
 
 /// The largest number of an alert, and of anything else that travels as a JSON number: 2^53.
 pub const SEQ_MAX: u64 = 1 << 53;
@@ -216,6 +217,12 @@ pub const AGAIN_PAUSE_BEATS_MAX: u32 = 64;
 
 /// What an envelope adds to the event within.
 pub const ENVELOPE_BYTES_MAX: usize = 512;
+
+/// Tenants whose newest alerts one beat can name: all that there are.
+pub const HEADS_MAX: usize = crate::config::keys::TENANTS_MAX;
+
+/// A beat: for each tenant with alerts a name, a number and what JSON needs.
+pub const BEAT_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + HEADS_MAX * (crate::config::keys::NAME_CHARS_MAX + 16 + 4);
 
 /// Time between two beats of a worker. What a host has missed, it learns from the next one.
 pub const BEAT_MS: u64 = 1_000;

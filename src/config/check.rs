@@ -170,7 +170,6 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
         // Each of these would let one tenant see another, or everybody see all of them.
         let conflicts = [
             (!config.auth.required, "auth.required", "is false: who shows no token belongs to no tenant"),
-            (!config.redis.url.is_empty(), "redis.url", "is set: hosts do not keep tenants apart yet"),
             (!config.radio.device.is_empty(), "radio.device", "is set: everybody hears the radio"),
         ];
         for (_, key, why) in conflicts.into_iter().filter(|(conflicts, ..)| *conflicts) {
@@ -416,15 +415,6 @@ mod tests {
             (|c| c.limits.outbox_bytes_max = 65_536, "limits.outbox_bytes_max", "limits.message_bytes_max"),
             (|c| c.auth.required = true, "auth.required", "V2V_JWT_SECRET"),
             (|c| c.auth.tenants = vec!["acme".to_owned()], "auth.tenants", "auth.required"),
-            (
-                |c| {
-                    c.auth.tenants = vec!["acme".to_owned()];
-                    c.auth = crate::config::Auth { required: true, secret: "s".to_owned(), ..c.auth.clone() };
-                    c.redis.url = "redis://localhost".to_owned();
-                },
-                "auth.tenants",
-                "redis.url",
-            ),
             (
                 |c| {
                     c.auth.tenants = vec!["acme".to_owned()];

@@ -177,7 +177,7 @@ impl Shard {
             }
             (Command::Message { recipient, content, .. }, Some((_, identity))) => {
                 self.out.counters.messages += 1;
-                self.message(now, id, &identity.vehicle_id, recipient, &content);
+                self.message(now, world_id, id, &identity.vehicle_id, recipient, &content);
             }
             (Command::Emergency { info, .. }, Some((key, identity))) => {
                 let info = info.as_deref();

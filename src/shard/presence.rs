@@ -121,7 +121,7 @@ impl Shard {
         let what = What::Arrived { key, identity, epoch, position };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
         self.watch_around(now, world_id, index);
-        self.look_after(now, key);
+        self.look_after(now, world_id, key);
         self.tell_hosts_of(now, world_id, index);
         // Taken over from another host, it is still where it was; that host waits to hear it from this one.
         self.tell_hosts_where_again(world_id, index);
@@ -141,14 +141,15 @@ impl Shard {
         self.out.counters.presence_updates += 1;
         self.mesh.forget(world_id, key, vehicle.moved);
         if let Some(bus) = &mut self.bus {
-            bus.forget_position(key);
+            bus.forget_position(world_id, key);
         }
         self.remove_vehicle(now, world_id, slot, status, last_seen);
         self.remember_departure(now, world_id, key, departed);
         let what = What::Gone { key, departed, status, last_seen };
         self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
-        let left = Left { vehicle_id: identity.vehicle_id.clone(), epoch: departed.epoch, status, last_seen };
-        self.tell_hosts_left(now, world_id, left);
+        let vehicle_id = identity.vehicle_id.clone();
+        let left = Left { world: world_id, vehicle_id, epoch: departed.epoch, status, last_seen };
+        self.tell_hosts_left(now, left);
     }
 
     /// Takes a vehicle out of a world and tells this shard's connections.
@@ -159,8 +160,8 @@ impl Shard {
         if let Some(position) = vehicle.position {
             world.index.remove(slot.index, position.place);
         }
-        self.watch_no_more(now, vehicle.squares);
-        self.look_after(now, vehicle.key);
+        self.watch_no_more(now, world_id, vehicle.squares);
+        self.look_after(now, world_id, vehicle.key);
         self.announce(world_id, &vehicle.identity.vehicle_id, status, last_seen);
     }
 
@@ -207,7 +208,7 @@ impl Shard {
                 world.rename(index);
                 if let Owner::Here(driving) = owner {
                     if let Some(bus) = &mut self.bus {
-                        bus.forget_position(key);
+                        bus.forget_position(world_id, key);
                     }
                     world.drop_foreign_pairs(index);
                     if let Some(conn) = self.out.conns.find(driving.conn) {
@@ -241,7 +242,7 @@ impl Shard {
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
         }
         self.watch_around(now, world_id, index);
-        self.look_after(now, key);
+        self.look_after(now, world_id, key);
         self.announce(world_id, &vehicle_id, Status::Online, now.unix_ms);
         self.place_early(now, world_id, index);
     }
@@ -258,9 +259,9 @@ impl Shard {
         let key = vehicle.key;
         // While Redis is away nobody is heard of. When it is back, the square is asked for again.
         if self.bus.as_ref().is_some_and(|bus| bus.is_up()) {
-            self.lose(now, slot.index);
+            self.lose(now, world_id, slot.index);
         } else {
-            self.look_after(now, key);
+            self.look_after(now, world_id, key);
         }
     }
 

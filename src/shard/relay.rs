@@ -22,9 +22,17 @@ pub struct Pending {
 
 impl Shard {
     /// Text to another vehicle. To one that is not connected it goes over the radio, if there is one.
-    pub(super) fn message(&mut self, now: Now, id: ConnId, sender: &str, recipient: &str, content: &str) {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        world_id: WorldId,
+        id: ConnId,
+        sender: &str,
+        recipient: &str,
+        content: &str,
+    ) {
         let message_id = self.ids.next_uuid();
-        self.record_message(now, message_id, sender, recipient, content);
+        self.record_message(now, world_id, message_id, sender, recipient, content);
         let event =
             Event::ReceiveMessage { id: message_id, sender, recipient, content, ts: now.unix_ms, via_radio: false };
         let mut text = Vec::new();
@@ -91,7 +99,7 @@ impl Shard {
         if vehicle.driving().is_some() {
             self.deliver(now, world_id, deliver);
         } else if vehicle.epoch.node != self.node.key {
-            self.send_to_host(now, index, deliver);
+            self.send_to_host(now, world_id, index, deliver);
         } else {
             let home = vehicle.epoch.shard;
             let note = Note { world: world_id, what: What::Deliver(deliver) };

@@ -20,7 +20,7 @@ use super::vehicles::{Departed, Vehicles};
 use super::watch::Watchers;
 
 /// A world of this process. Without tenants there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorldId(pub u16);
 
 impl WorldId {

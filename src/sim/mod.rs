@@ -45,7 +45,8 @@ const ROUNDS_MAX: usize = 1_000_000;
 
 /// Hosts of some shards each, their clients, and the Redis that the hosts share if they are told of one.
 pub struct World {
-    config: Arc<Config>,
+    /// Of each host.
+    configs: Vec<Arc<Config>>,
     shards: u16,
     hosts: Vec<Host>,
     clients: Vec<Client>,
@@ -66,8 +67,14 @@ impl World {
 
     /// A host for each node, `shards` shards on each, all with the same configuration, at noon of 2026-01-01.
     pub fn of_nodes(nodes: &[&str], shards: u16, config: Config) -> World {
+        World::of_hosts(nodes, shards, vec![config; nodes.len()])
+    }
+
+    /// The same, each host with a configuration of its own.
+    pub fn of_hosts(nodes: &[&str], shards: u16, configs: Vec<Config>) -> World {
+        assert_eq!(nodes.len(), configs.len(), "one for each");
         let mut world = World {
-            config: Arc::new(config),
+            configs: configs.into_iter().map(Arc::new).collect(),
             shards,
             hosts: (0..nodes.len()).map(Host::new).collect(),
             clients: Vec::new(),
@@ -78,7 +85,7 @@ impl World {
             sends: 0,
         };
         for (host, node) in nodes.iter().enumerate() {
-            world.hosts[host].start(world.now, &world.config, node, shards);
+            world.hosts[host].start(world.now, &world.configs[host], node, shards);
         }
         world
     }
@@ -120,7 +127,7 @@ impl World {
     /// A host whose process is gone is started again, as that node.
     pub fn start(&mut self, host: usize, node: &str) {
         assert!(!self.is_alive(host), "it runs");
-        self.hosts[host].start(self.now, &self.config, node, self.shards);
+        self.hosts[host].start(self.now, &self.configs[host], node, self.shards);
         self.settle();
     }
 
@@ -150,11 +157,11 @@ impl World {
 
     /// Hands other settings to every shard.
     pub fn configure(&mut self, config: Config) {
-        self.config = Arc::new(config);
-        for host in &mut self.hosts {
+        self.configs.fill(Arc::new(config));
+        for (host, config) in self.hosts.iter_mut().zip(&self.configs) {
             let now = host.time(self.now);
             for shard in &mut host.shards {
-                shard.handle(now, Input::Configure { config: self.config.clone() });
+                shard.handle(now, Input::Configure { config: config.clone() });
             }
         }
         self.settle();
@@ -281,8 +288,13 @@ impl World {
 
     /// Opens a WebSocket connection to a shard of a host.
     pub fn connect_at(&mut self, host: usize, shard: usize) -> ClientId {
+        self.shake_hands(host, shard, HANDSHAKE)
+    }
+
+    /// Opens a connection to a shard of a host, and begins it with a handshake of its own.
+    pub fn shake_hands(&mut self, host: usize, shard: usize, handshake: &str) -> ClientId {
         let client = self.open_at(host, shard);
-        self.send_bytes(client, HANDSHAKE.as_bytes());
+        self.send_bytes(client, handshake.as_bytes());
         client
     }
 
@@ -293,9 +305,7 @@ impl World {
 
     /// Opens a WebSocket connection to a shard of a host, and offers a subprotocol.
     pub fn connect_at_with(&mut self, host: usize, shard: usize, protocol: &str) -> ClientId {
-        let client = self.open_at(host, shard);
-        self.send_bytes(client, client::handshake_with(protocol).as_bytes());
-        client
+        self.shake_hands(host, shard, &client::handshake_with(protocol))
     }
 
     /// A client does something, if it still has a connection.

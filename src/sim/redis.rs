@@ -9,7 +9,7 @@ mod scripts;
 mod session;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::turn::Now;
 use resp::ProtocolError;
@@ -34,7 +34,7 @@ struct Loss {
 pub struct Redis {
     /// What clients must log in with; `None`: nothing.
     pub password: Option<String>,
-    /// No message is lost on channels whose names begin so; empty: on all.
+    /// No message is lost on channels with this in their names; empty: on all.
     pub spared: String,
     /// The most fields that one step through a hash shows; 0: as many as are asked for.
     pub scan_fields_max: usize,
@@ -72,6 +72,16 @@ impl Redis {
     /// How many sessions listen to a channel.
     pub fn listeners(&self, channel: &str) -> usize {
         self.sessions.values().filter(|session| session.of(Spread::Everywhere).contains(channel.as_bytes())).count()
+    }
+
+    /// The channels that a host listens to, in order.
+    pub fn listened_by(&self, host: usize) -> Vec<String> {
+        let sessions = self.sessions.values().filter(|session| session.host == host);
+        let channels = sessions.flat_map(|session| {
+            [Spread::Everywhere, Spread::Sharded].into_iter().flat_map(|spread| session.of(spread).iter())
+        });
+        let channels: BTreeSet<String> = channels.map(|channel| readable(channel)).collect();
+        channels.into_iter().collect()
     }
 
     /// Every key.
@@ -213,7 +223,8 @@ impl Redis {
         if let Some(watched) = self.watched.get_mut(channel) {
             watched.push(payload.to_vec());
         }
-        let is_spared = !self.spared.is_empty() && channel.starts_with(self.spared.as_bytes());
+        let spared = self.spared.as_bytes();
+        let is_spared = !spared.is_empty() && channel.windows(spared.len()).any(|part| part == spared);
         let mut heard = 0;
         for session in self.sessions.values_mut().filter(|session| session.of(spread).contains(channel)) {
             heard += 1;

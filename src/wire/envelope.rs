@@ -24,6 +24,8 @@ pub struct Source<'a> {
     pub worker: u16,
     /// Time of publishing, Unix ms.
     pub at: u64,
+    /// In whose world; `None`: in the one that there is without tenants, or in all of them.
+    pub tenant: Option<&'a str>,
 }
 
 /// What an envelope is among gateways.
@@ -47,6 +49,8 @@ pub enum Kind<'a> {
     Beat {
         /// The newest `seq` of its alerts; 0: none yet.
         head: u64,
+        /// Likewise for each tenant with alerts, at most [`limits::HEADS_MAX`].
+        heads: Vec<(&'a str, u64)>,
         /// How many workers its node has.
         workers: u16,
         /// After how much silence its node is taken for dead.
@@ -145,6 +149,8 @@ pub struct Envelope<'a> {
     /// and a direct one have an `obj`; that of an alert has an `id`, that of a presence `vehicle_id`, `status` and
     /// `last_seen`.
     pub ringroad: Option<(u64, u16, u64, Kind<'a>)>,
+    /// In whose world it was published, says `ringroad`.
+    pub tenant: Option<&'a str>,
 }
 
 /// An event on its way to clients, and what a gateway looks at in it.
@@ -200,6 +206,11 @@ pub fn is_node_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
+/// Whether `name` may be a tenant's: as that of a node. It becomes part of the names of channels and keys.
+pub fn is_tenant_name(name: &str) -> bool {
+    is_node_id(name)
+}
+
 /// Writes an envelope. `obj` is the JSON text of an event, `{"event": NAME, "data": {…}}`.
 pub fn write(out: &mut Vec<u8>, source: &Source<'_>, kind: &Kind<'_>, obj: Option<&[u8]>) {
     string(out, "{\"origin\":", source.node);
@@ -210,6 +221,9 @@ pub fn write(out: &mut Vec<u8>, source: &Source<'_>, kind: &Kind<'_>, obj: Optio
     number(out, ",\"ringroad\":{\"epoch\":", source.epoch);
     number(out, ",\"worker\":", source.worker.into());
     number(out, ",\"at\":", source.at);
+    if let Some(tenant) = source.tenant {
+        string(out, ",\"tenant\":", tenant);
+    }
     string(out, ",\"kind\":", kind.name());
     match *kind {
         Kind::Event => {}
@@ -221,8 +235,13 @@ pub fn write(out: &mut Vec<u8>, source: &Source<'_>, kind: &Kind<'_>, obj: Optio
                 write_who(out, &who);
             }
         }
-        Kind::Beat { head, workers, lease_ms, leaving } => {
+        Kind::Beat { head, ref heads, workers, lease_ms, leaving } => {
             number(out, ",\"head\":", head);
+            for (at, (tenant, head)) in heads.iter().enumerate() {
+                string(out, if at == 0 { ",\"heads\":{" } else { "," }, tenant);
+                number(out, ":", *head);
+            }
+            raw(out, if heads.is_empty() { "" } else { "}" });
             number(out, ",\"workers\":", workers.into());
             number(out, ",\"leaseMs\":", lease_ms);
             raw(out, if leaving { ",\"leaving\":true" } else { ",\"leaving\":false" });
@@ -353,16 +372,20 @@ fn envelope<'i>(value: Value<'_, 'i>) -> Result<Envelope<'i>, Malformed> {
         (None, None) => return Err(Malformed::Origin),
     };
     let obj = value.field("obj").filter(|obj| !obj.is_null()).map(obj).transpose()?;
+    let mut tenant = None;
     let ringroad = match value.field("ringroad") {
         None => None,
         Some(_) if !matches!(origin, Origin::Text(node) if is_node_id(node)) => return Err(Malformed::Origin),
         Some(ringroad) => {
             let source = |name| whole(ringroad, name).map_err(|_| Malformed::Ringroad);
             let worker = u16::try_from(source("worker")?).map_err(|_| Malformed::Ringroad)?;
+            if let Some(name) = ringroad.field("tenant") {
+                tenant = Some(name.as_str().filter(|name| is_tenant_name(name)).ok_or(Malformed::Ringroad)?);
+            }
             Some((source("epoch")?, worker, source("at")?, kind(ringroad, obj.as_ref())?))
         }
     };
-    Ok(Envelope { origin, obj, ringroad })
+    Ok(Envelope { origin, obj, ringroad, tenant })
 }
 
 fn obj<'i>(value: Value<'_, 'i>) -> Result<Obj<'i>, Malformed> {
@@ -422,6 +445,7 @@ fn kind<'i>(ringroad: Value<'_, 'i>, obj: Option<&Obj<'i>>) -> Result<Kind<'i>, 
         }
         "beat" => Ok(Kind::Beat {
             head: whole("head")?,
+            heads: ringroad.field("heads").map_or(Ok(Vec::new()), heads)?,
             workers: small("workers")?,
             lease_ms: whole("leaseMs")?,
             leaving: ringroad.field("leaving").and_then(Value::as_bool).ok_or(Malformed::Field)?,
@@ -454,6 +478,16 @@ fn kind<'i>(ringroad: Value<'_, 'i>, obj: Option<&Obj<'i>>) -> Result<Kind<'i>, 
         "offline" => Ok(Kind::Offline { to: small("to")?, number: whole("number")? }),
         _ => Err(Malformed::Kind),
     }
+}
+
+/// The newest number of each tenant's alerts.
+fn heads<'i>(value: Value<'_, 'i>) -> Result<Vec<(&'i str, u64)>, Malformed> {
+    let read = |(tenant, head): (&'i str, _)| {
+        let tenant = is_tenant_name(tenant).then_some(tenant).ok_or(Malformed::Field)?;
+        Ok((tenant, whole_of(Some(head))?))
+    };
+    let heads: Vec<_> = value.fields().take(limits::HEADS_MAX + 1).map(read).collect::<Result<_, _>>()?;
+    if value.is_object() && heads.len() <= limits::HEADS_MAX { Ok(heads) } else { Err(Malformed::Field) }
 }
 
 fn entry<'i>(value: Value<'_, 'i>) -> Result<Entry<'i>, Malformed> {
@@ -507,8 +541,12 @@ fn is_square_name(name: &str) -> bool {
 
 /// A number from 0 that a double holds whole.
 fn whole(value: Value<'_, '_>, name: &str) -> Result<u64, Malformed> {
+    whole_of(value.field(name))
+}
+
+fn whole_of(value: Option<Value<'_, '_>>) -> Result<u64, Malformed> {
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-    let number = value.field(name).and_then(Value::as_f64).filter(|number| (0.0..=WHOLE_MAX).contains(number));
+    let number = value.and_then(Value::as_f64).filter(|number| (0.0..=WHOLE_MAX).contains(number));
     number.map(|number| number as u64).ok_or(Malformed::Field)
 }
 

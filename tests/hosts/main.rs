@@ -15,6 +15,8 @@ mod gateway;
 mod patience;
 #[path = "../it/relayed.rs"]
 mod relayed;
+#[path = "../tokens/mod.rs"]
+mod tokens;
 
 mod cluster;
 mod host;
@@ -36,6 +38,7 @@ mod plan;
 mod restarts;
 mod rights;
 mod takeover;
+mod tenants;
 mod upgrade;
 mod watch;
 

@@ -9,4 +9,5 @@ mod presence;
 mod squares;
 mod stop;
 mod takeover;
+mod tenants;
 mod watch;

@@ -1,4 +1,4 @@
-//! Several hosts against a model that knows only what was done, in random worlds full of faults.
+//! Several hosts against a model that knows only what was done, in random worlds full of faults, without tenants and with.
 //!
 //! A seed makes a plan: vehicles register, move, take over, leave, raise alerts and chat on two or three hosts, while
 //! Redis goes away, stands still, loses messages or its memory, and hosts die, sleep, stop and start again. Then
@@ -12,6 +12,7 @@
 //! - A message has come at most once, and if it has not, its sender was told.
 //! - A client that hears of everyone's presence knows who is there.
 //! - A client that watches holds what is in its view on all hosts, in both dialects, and nothing else.
+//! - All this holds in each tenant's world, and no word of one reaches another.
 //!
 //! A plan that fails is cut down to the steps that matter, and printed.
 
@@ -36,8 +37,7 @@ fn play(plan: &Plan, steps: &[Step]) -> Result<(), String> {
 }
 
 #[track_caller]
-fn check(seed: u64) {
-    let plan = Plan::new(seed);
+fn check(seed: u64, plan: Plan) {
     if play(&plan, &plan.steps).is_ok() {
         return;
     }
@@ -48,7 +48,14 @@ fn check(seed: u64) {
 
 #[test]
 fn after_whatever_happened_all_hosts_agree() {
-    (0..20).for_each(check);
+    (0..20).for_each(|seed| check(seed, Plan::new(seed)));
+}
+
+/// Four hosts, and three worlds with the same names in them: each satisfies the same model as if it were alone, and no
+/// client hears a word of another world.
+#[test]
+fn tenants_keep_to_themselves_whatever_happens() {
+    (0..8).for_each(|seed| check(seed, Plan::with_tenants(seed)));
 }
 
 /// For hunting: `RINGROAD_SEEDS=1000..2000 cargo test --test world -- --ignored all_hosts_agree_for_many_seeds`.
@@ -59,17 +66,21 @@ fn all_hosts_agree_for_many_seeds() {
     let (from, to) = seeds.split_once("..").expect("FROM..TO");
     let mut failed = Vec::new();
     for seed in from.parse().expect("a number")..to.parse().expect("a number") {
-        if let Err(why) = play(&Plan::new(seed), &Plan::new(seed).steps) {
-            println!("seed {seed}: {why}");
-            failed.push(seed);
+        for (kind, plan) in [("alone", Plan::new(seed)), ("with tenants", Plan::with_tenants(seed))] {
+            if let Err(why) = play(&plan, &plan.steps) {
+                println!("seed {seed} {kind}: {why}");
+                failed.push(seed);
+            }
         }
     }
     assert_eq!(failed, [0; 0], "seeds that failed");
 }
 
-/// One seed, cut down: `RINGROAD_SEED=7`.
+/// One seed, cut down: `RINGROAD_SEED=7`, with `RINGROAD_TENANTS=1` one with tenants.
 #[test]
 #[ignore = "for one seed"]
 fn all_hosts_agree_for_one_seed() {
-    check(std::env::var("RINGROAD_SEED").expect("RINGROAD_SEED").parse().expect("a number"));
+    let seed = std::env::var("RINGROAD_SEED").expect("RINGROAD_SEED").parse().expect("a number");
+    let has_tenants = std::env::var("RINGROAD_TENANTS").is_ok();
+    check(seed, if has_tenants { Plan::with_tenants(seed) } else { Plan::new(seed) });
 }

@@ -16,7 +16,7 @@ use super::super::world::WorldId;
 use super::client::{NotSent, Spread};
 use super::counters::Dropped;
 use super::heard::Stream;
-use super::{Ask, To, WORLD, presence};
+use super::{Ask, To, presence, realms};
 
 /// The event that is repeated until every host has it.
 const ALERT: &str = "emergency_alert";
@@ -27,7 +27,7 @@ const PRESENCE: &str = "presence_update";
 impl Shard {
     /// An event of this host for everyone, as JSON text.
     pub(in super::super) fn publish_to_hosts(&mut self, now: Now, world: WorldId, event: &str, text: &Arc<[u8]>) {
-        if world != WORLD || self.bus.is_none() {
+        if self.bus.as_ref().is_none_or(|bus| bus.realms.get(world).is_none()) {
             return;
         }
         if !self.is_whitelisted(event) {
@@ -39,39 +39,43 @@ impl Shard {
             return;
         }
         if event == ALERT {
-            if let Some(bus) = &mut self.bus
-                && bus.alerts.push(now.unix_ms, text.clone()).dropped_unpublished
+            if let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world))
+                && realm.alerts.push(now.unix_ms, text.clone()).dropped_unpublished
             {
                 self.out.counters.backplane.dropped.increment(Dropped::AlertOverflow);
             }
             self.publish_alerts(now);
         } else {
-            let _ = self.post(now, To::Broadcast, &Kind::Event, Some(text), Ask::Nothing);
+            let _ = self.post(now, world, To::Broadcast, &Kind::Event, Some(text), Ask::Nothing);
         }
     }
 
-    /// Publishes the alerts that have not been, oldest first.
+    /// Publishes the alerts that have not been, of each world the oldest first.
     pub(super) fn publish_alerts(&mut self, now: Now) {
         while let Some(bus) = &mut self.bus
             && bus.ready
             && now.mono_ms >= bus.alerts_at_ms
-            && let Some(alert) = bus.alerts.next_unpublished()
+            && let Some((world, alert)) = bus.realms.next_unpublished()
         {
             let kind = Kind::Alert { seq: alert.seq };
-            if self.post(now, To::Broadcast, &kind, Some(&alert.text), Ask::Alert(alert.seq)).is_err() {
+            let ask = Ask::Alert(world, alert.seq);
+            if self.post(now, world, To::Broadcast, &kind, Some(&alert.text), ask).is_err() {
                 if let Some(bus) = &mut self.bus {
-                    bus.alerts.not_published(alert.seq);
                     bus.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
+                    if let Some(realm) = bus.realms.get_mut(world) {
+                        realm.alerts.not_published(alert.seq);
+                    }
                 }
                 return;
             }
         }
     }
 
-    /// Publishes an envelope of this worker; what cannot be is counted.
+    /// Publishes an envelope of this worker in a world; what cannot be is counted.
     pub(super) fn post(
         &mut self,
         now: Now,
+        world: WorldId,
         to: To<'_>,
         kind: &Kind<'_>,
         obj: Option<&[u8]>,
@@ -79,18 +83,23 @@ impl Shard {
     ) -> Result<(), NotSent> {
         let Some(bus) = &mut self.bus else { return Err(NotSent::Down) };
         let node = &self.node;
-        let source = Source { node: &node.id, epoch: node.epoch, worker: self.mesh.shard().0, at: now.unix_ms };
+        let realm = bus.realms.get(world);
+        let tenant = realm.and_then(|realm| realm.tenant.as_deref());
+        let source = Source { node: &node.id, epoch: node.epoch, worker: self.mesh.shard().0, at: now.unix_ms, tenant };
         bus.scratch.clear();
         envelope::write(&mut bus.scratch, &source, kind, obj);
         let other;
         let channel = match to {
-            To::Broadcast => &*bus.names.broadcast,
-            To::Gateways => &*bus.names.gateways,
+            To::Broadcast => realm.map(|realm| &*realm.names.broadcast),
+            To::Gateways => realm.map(|realm| &*realm.names.gateways),
+            To::Hosts => Some(&*bus.realms.hosts),
             To::Node(id) => {
-                other = format!("{}v2v:to:{id}", bus.names.prefix);
-                &*other
+                other = bus.realms.to_node(id);
+                Some(&*other)
             }
         };
+        // Of a world without a realm there is nothing to say.
+        let Some(channel) = channel else { return Err(NotSent::Down) };
         let posted = bus.client.publish(now, Spread::Everywhere, channel.as_bytes(), &bus.scratch, ask);
         self.count_sent(posted);
         posted
@@ -112,33 +121,40 @@ impl Shard {
     /// A message on a channel that this worker listens to.
     pub(super) fn message_heard(&mut self, now: Now, channel: &[u8], mut payload: Vec<u8>) {
         let Some(bus) = &self.bus else { return };
-        if let Some(square) = bus.square_of(channel) {
-            self.frame_heard(now, square, payload);
-            return;
-        }
-        // What is for one vehicle is as long as a client's message may be.
-        let direct = channel == bus.names.to_me.as_bytes();
         let payload_bytes_max = self.config.redis.payload_bytes_max as usize;
         let message_bytes_max = self.config.limits.message_bytes_max as usize + limits::ENVELOPE_BYTES_MAX;
-        let to_me_bytes_max = message_bytes_max.max(payload_bytes_max).max(limits::WHERE_BYTES_MAX);
-        if payload.len() > if direct { to_me_bytes_max } else { payload_bytes_max } {
+        let (heard, bytes_max) = match bus.realms.heard_on(channel) {
+            // It is not listened to any more.
+            None => return,
+            Some(realms::Heard::Square(world, square)) => return self.frame_heard(now, world, square, payload),
+            // What is for one vehicle is as long as a client's message may be.
+            Some(heard @ realms::Heard::ToMe) => {
+                (heard, message_bytes_max.max(payload_bytes_max).max(limits::WHERE_BYTES_MAX))
+            }
+            Some(heard @ realms::Heard::Hosts) => (heard, payload_bytes_max.max(limits::BEAT_BYTES_MAX)),
+            Some(heard @ realms::Heard::World(_)) => (heard, payload_bytes_max),
+        };
+        if payload.len() > bytes_max {
             self.out.counters.backplane.dropped.increment(Dropped::TooLarge);
             return;
         }
         let mut parser = self.bus_parser.take().unwrap_or_default();
         envelope::read(&mut parser, &mut payload, |read| match read {
-            Ok(envelope) => self.envelope_heard(now, envelope),
+            Ok(envelope) => self.envelope_heard(now, heard, envelope),
             Err(Malformed::Kind) => self.out.counters.backplane.dropped.increment(Dropped::Version),
             Err(_) => self.out.counters.backplane.dropped.increment(Dropped::Malformed),
         });
         self.bus_parser = Some(parser);
     }
 
-    fn envelope_heard(&mut self, now: Now, envelope: Envelope<'_>) {
-        let Envelope { origin, obj, ringroad } = envelope;
+    fn envelope_heard(&mut self, now: Now, heard: realms::Heard, envelope: Envelope<'_>) {
+        let Envelope { origin, obj, ringroad, tenant } = envelope;
+        let named = self.bus.as_ref().and_then(|bus| bus.realms.named(tenant));
         let Some((epoch, worker, at, kind)) = ringroad else {
+            // The channel says in which world; one that is for nodes only without tenants.
+            let world = if let realms::Heard::World(world) = heard { Some(world) } else { named };
             if !matches!(origin, Origin::Text(id) if *id == *self.node.id) {
-                self.foreign_event_heard(obj);
+                self.foreign_event_heard(world, obj);
             }
             return;
         };
@@ -155,49 +171,65 @@ impl Shard {
         }
         self.out.counters.backplane.consumed += 1;
         self.out.counters.backplane.lag_ms.observe(now.unix_ms.saturating_sub(at));
-        let stream = Stream { node: state::key(id), epoch, worker };
+        let stream = Stream { world: WorldId::default(), node: state::key(id), epoch, worker };
+        // What is of no world.
+        match kind {
+            Kind::Beat { head, heads, workers: _, lease_ms, leaving } => {
+                return self.beat_heard(now, id, stream, (head, &heads), lease_ms, leaving);
+            }
+            Kind::Delivered { to, number } => return self.direct_answered(now, to, number, true),
+            Kind::Offline { to, number } => return self.direct_answered(now, to, number, false),
+            _ => {}
+        }
+        // A tenant that this host does not have, or a channel of another one.
+        let is_there = |world: &WorldId| !matches!(heard, realms::Heard::World(there) if there != *world);
+        let Some(world) = named.filter(is_there) else {
+            // Among the hosts there is also the presence of the world without tenants; of that nobody is here.
+            if heard == realms::Heard::Hosts && tenant.is_none() {
+                return;
+            }
+            self.out.counters.backplane.dropped.increment(Dropped::Tenant);
+            return;
+        };
+        let stream = Stream { world, ..stream };
         match (kind, obj) {
             (Kind::Event, Some(obj)) => {
                 if self.may_be_told(&obj) {
-                    self.publish_here(&obj.text);
+                    self.publish_here(world, &obj.text);
                 }
             }
             (Kind::Alert { seq }, Some(obj)) => self.alert_heard(stream, seq, &obj),
             (Kind::Presence { connected_ms, identity }, Some(obj)) => {
-                self.presence_heard(now, id, connected_ms, identity, &obj);
+                self.presence_heard(now, world, id, connected_ms, identity, &obj);
             }
             (Kind::Direct { number, sender, recipient }, Some(obj)) => {
                 let remote = super::Remote { node: id.into(), worker, number };
-                self.direct_heard(now, remote, sender, recipient, obj);
+                self.direct_heard(now, world, remote, (sender, recipient), obj);
             }
-            (Kind::Beat { head, workers: _, lease_ms, leaving }, _) => {
-                self.beat_heard(now, id, stream, head, lease_ms, leaving);
-            }
-            (Kind::Again { of, from, since }, _) => self.repeat_wanted(now, id, of, from, since),
+            (Kind::Again { of, from, since }, _) => self.repeat_wanted(now, world, id, of, (from, since)),
             (Kind::Resent { to }, _) => self.repeated(stream, to),
-            (Kind::Doubt { vehicle_id, connected_ms }, _) => self.doubted(now, vehicle_id, connected_ms),
-            (Kind::Where { vehicle_ids }, _) => self.where_asked(now, id, worker, &vehicle_ids),
-            (Kind::There { to, squares }, _) => self.where_answered(now, id, to, &squares),
-            (Kind::Delivered { to, number }, _) => self.direct_answered(now, to, number, true),
-            (Kind::Offline { to, number }, _) => self.direct_answered(now, to, number, false),
+            (Kind::Doubt { vehicle_id, connected_ms }, _) => self.doubted(now, world, vehicle_id, connected_ms),
+            (Kind::Where { vehicle_ids }, _) => self.where_asked(now, world, id, worker, &vehicle_ids),
+            (Kind::There { to, squares }, _) => self.where_answered(now, world, id, to, &squares),
             (Kind::Event | Kind::Alert { .. } | Kind::Presence { .. } | Kind::Direct { .. }, None) => {
                 self.out.counters.backplane.dropped.increment(Dropped::Malformed);
             }
+            (Kind::Beat { .. } | Kind::Delivered { .. } | Kind::Offline { .. }, _) => {}
         }
     }
 
     /// An event of an existing server.
-    fn foreign_event_heard(&mut self, obj: Option<Obj<'_>>) {
-        let Some(obj) = obj else {
+    fn foreign_event_heard(&mut self, world: Option<WorldId>, obj: Option<Obj<'_>>) {
+        let (Some(world), Some(obj)) = (world, obj) else {
             self.out.counters.backplane.dropped.increment(Dropped::Malformed);
             return;
         };
         self.out.counters.backplane.consumed += 1;
-        if obj.event == ALERT && !self.is_news(&obj) {
+        if obj.event == ALERT && !self.is_news(world, &obj) {
             return;
         }
         if self.may_be_told(&obj) {
-            self.publish_here(&obj.text);
+            self.publish_here(world, &obj.text);
         }
     }
 
@@ -210,10 +242,10 @@ impl Shard {
         obj.event != PRESENCE || self.config.presence.scope == PresenceScope::All
     }
 
-    /// Whether an alert comes for the first time, by its id. One without an id is always new.
-    fn is_news(&mut self, obj: &Obj<'_>) -> bool {
+    /// Whether an alert comes for the first time in its world, by its id. One without an id is always new.
+    fn is_news(&mut self, world: WorldId, obj: &Obj<'_>) -> bool {
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return true };
-        let news = obj.id.is_none_or(|id| steward.seen.insert(id));
+        let news = obj.id.is_none_or(|id| steward.seen.insert(world, id));
         self.out.counters.backplane.replay_skipped += u64::from(!news);
         news
     }
@@ -221,14 +253,13 @@ impl Shard {
     fn alert_heard(&mut self, stream: Stream, seq: u64, obj: &Obj<'_>) {
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
         steward.heard.alert(stream, seq);
-        if self.is_news(obj) && self.may_be_told(obj) {
-            self.publish_here(&obj.text);
+        if self.is_news(stream.world, obj) && self.may_be_told(obj) {
+            self.publish_here(stream.world, &obj.text);
         }
     }
 
-    /// Tells every connection of this host what came from elsewhere.
-    fn publish_here(&mut self, text: &[u8]) {
-        let world = WORLD;
+    /// Tells every connection of a world of this host what came from elsewhere.
+    fn publish_here(&mut self, world: WorldId, text: &[u8]) {
         self.out.broadcast_text(&mut self.worlds[world], text);
         if self.mesh.peers() > 0 {
             let what = What::Publish { text: text.into() };
@@ -239,6 +270,7 @@ impl Shard {
     fn presence_heard(
         &mut self,
         now: Now,
+        world: WorldId,
         node: &str,
         connected_ms: u64,
         identity: Option<envelope::Who<'_>>,
@@ -255,17 +287,26 @@ impl Shard {
                 }
                 let identity = presence::identity(vehicle_id, &who, connected_ms);
                 let epoch = Epoch::elsewhere(connected_ms, state::key(node));
-                self.entered_elsewhere(now, node, identity, epoch);
+                self.entered_elsewhere(now, world, node, identity, epoch);
             }
             (Status::Online, None) => self.out.counters.backplane.dropped.increment(Dropped::Malformed),
             (Status::Offline | Status::Timeout, _) => {
                 let last_seen = obj.last_seen.unwrap_or(now.unix_ms);
-                self.left_elsewhere(now, vehicle_id, connected_ms, (status, last_seen));
+                self.left_elsewhere(now, world, vehicle_id, connected_ms, (status, last_seen));
             }
         }
     }
 
-    fn beat_heard(&mut self, now: Now, id: &str, stream: Stream, head: u64, lease_ms: u64, leaving: bool) {
+    /// `stream` is that of the world that there is without tenants, and `head` its newest number; `heads` those of tenants.
+    fn beat_heard(
+        &mut self,
+        now: Now,
+        id: &str,
+        stream: Stream,
+        (head, heads): (u64, &[(&str, u64)]),
+        lease_ms: u64,
+        leaving: bool,
+    ) {
         let Some(bus) = &mut self.bus else { return };
         let Some(steward) = &mut bus.steward else { return };
         if leaving {
@@ -287,31 +328,38 @@ impl Shard {
         if stream.worker == 0 && steward.greet(stream.node, stream.epoch) {
             bus.next_beat_ms = now.mono_ms;
         }
-        let missing = steward.heard.beat(stream, head);
+        // The tenants first: one that a former beat did not name had raised nothing by then.
+        let known = heads.iter().filter_map(|(tenant, head)| Some((bus.realms.named(Some(tenant))?, *head)));
+        let mut missing: Vec<_> = known
+            .filter_map(|(world, head)| Some((world, steward.heard.beat(Stream { world, ..stream }, head)?)))
+            .collect();
+        // Where there are tenants, nobody here is in that world.
+        let head = if bus.realms.named(None).is_some() { head } else { 0 };
+        missing.extend(steward.heard.beat(stream, head).map(|again| (stream.world, again)));
         self.out.counters.backplane.alert_gaps = steward.heard.gaps();
-        if let Some(again) = missing {
+        for (world, again) in missing {
             let kind = Kind::Again { of: stream.worker, from: again.from, since: again.since };
-            let _ = self.post(now, To::Node(id), &kind, None, Ask::Nothing);
+            let _ = self.post(now, world, To::Node(id), &kind, None, Ask::Nothing);
         }
     }
 
     /// Another node has missed alerts of a worker of this one.
-    fn repeat_wanted(&mut self, now: Now, node: &str, of: u16, from: u64, since: u64) {
+    fn repeat_wanted(&mut self, now: Now, world: WorldId, node: &str, of: u16, (from, since): (u64, u64)) {
         if of == self.mesh.shard().0 {
-            self.repeat_alerts(now, node, from, since);
+            self.repeat_alerts(now, world, node, from, since);
         } else {
             let what = What::RepeatAlerts { node: node.into(), from, since };
-            let note = Note { world: WORLD, what };
+            let note = Note { world, what };
             self.mesh.tell(crate::turn::ShardId(of), note, &mut self.out.counters);
         }
     }
 
     /// Sends a node the alerts of this worker that it has missed.
-    pub(in super::super) fn repeat_alerts(&mut self, now: Now, node: &str, from: u64, since: u64) {
-        let Some(bus) = &self.bus else { return };
-        let again: Vec<_> = bus.alerts.since(from, since).cloned().collect();
-        let to = bus.alerts.first_since(since);
-        if self.post(now, To::Node(node), &Kind::Resent { to }, None, Ask::Nothing).is_err() {
+    pub(in super::super) fn repeat_alerts(&mut self, now: Now, world: WorldId, node: &str, from: u64, since: u64) {
+        let Some(realm) = self.bus.as_ref().and_then(|bus| bus.realms.get(world)) else { return };
+        let again: Vec<_> = realm.alerts.since(from, since).cloned().collect();
+        let to = realm.alerts.first_since(since);
+        if self.post(now, world, To::Node(node), &Kind::Resent { to }, None, Ask::Nothing).is_err() {
             return;
         }
         for alert in again {
@@ -320,7 +368,7 @@ impl Shard {
                 return;
             }
             let kind = Kind::Alert { seq: alert.seq };
-            if self.post(now, To::Node(node), &kind, Some(&alert.text), Ask::Nothing).is_err() {
+            if self.post(now, world, To::Node(node), &kind, Some(&alert.text), Ask::Nothing).is_err() {
                 return;
             }
             self.out.counters.backplane.alerts_repeated += 1;

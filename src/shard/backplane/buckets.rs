@@ -12,7 +12,7 @@ use crate::wire::state;
 use super::super::Shard;
 use super::super::world::WorldId;
 use super::held::Held;
-use super::{Ask, WORLD, scripts};
+use super::{Ask, scripts};
 
 impl Shard {
     /// Keeps a copy of a message that may have to wait: reading it uses it up.
@@ -37,9 +37,7 @@ impl Shard {
     ) -> bool {
         let (Some(bus), Some(bucket)) = (&mut self.bus, kind.bucket()) else { return false };
         let shared = self.config.redis.shared_limits.iter().any(|name| name == bucket);
-        if world != WORLD || !shared || setting.burst == 0 {
-            return false;
-        }
+        let Some(realm) = bus.realms.get(world).filter(|_| shared && setting.burst > 0) else { return false };
         if !bus.ready || bus.client.is_late(now, crate::limits::SHARED_LIMIT_MS_MAX) {
             self.out.counters.backplane.shared_by_local += 1;
             return false;
@@ -49,7 +47,7 @@ impl Shard {
             self.out.counters.backplane.shared_by_local += 1;
             return false;
         };
-        let name = format!("{}v2v:rl:{}:{bucket}", bus.names.prefix, identity.vehicle_id);
+        let name = format!("{}{}:{bucket}", realm.names.buckets, identity.vehicle_id);
         let args = scripts::bucket(setting);
         let sent = bus.client.run(now, &scripts::BUCKET, name.as_bytes(), &args.slices(), Ask::Bucket(number));
         if sent.is_err() {

@@ -31,6 +31,8 @@ labels! {
         AlertOverflow = "alert_overflow",
         /// A departure that had to make room for a later one before Redis came back.
         DepartureOverflow = "departure_overflow",
+        /// An envelope of a tenant that this host does not have, or on the channel of another one.
+        Tenant = "tenant",
         /// A beat of more nodes than a gateway knows.
         Nodes = "nodes",
         /// A vehicle of another host beyond those that a gateway knows.

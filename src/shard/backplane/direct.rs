@@ -11,8 +11,9 @@ use crate::wire::state;
 
 use super::super::Shard;
 use super::super::mail::{Deliver, Note, Relayed, Sender, What};
+use super::super::world::WorldId;
 use super::counters::Dropped;
-use super::{Ask, To, WORLD};
+use super::{Ask, To};
 
 /// Who waits on another host for what becomes of a message.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub struct Remote {
 
 impl Shard {
     /// Sends an event to a vehicle on another host. What is not answered comes back as undeliverable.
-    pub(in super::super) fn send_to_host(&mut self, now: Now, index: u32, deliver: Deliver) {
-        let vehicles = &self.worlds[WORLD].vehicles;
+    pub(in super::super) fn send_to_host(&mut self, now: Now, world: WorldId, index: u32, deliver: Deliver) {
+        let vehicles = &self.worlds[world].vehicles;
         let vehicle = vehicles.at(index);
         let (recipient, node) = (vehicle.identity.clone(), vehicle.epoch.node);
         let sender = vehicles.by_key(deliver.sender.key).map(|index| vehicles.at(index).identity.clone());
@@ -39,7 +40,7 @@ impl Shard {
                 Ok(number) => {
                     let sender = sender.as_ref().map(|identity| &*identity.vehicle_id);
                     let kind = Kind::Direct { number, sender, recipient: &recipient.vehicle_id };
-                    let posted = self.post(now, To::Node(&id), &kind, Some(&deliver.text), Ask::Nothing);
+                    let posted = self.post(now, world, To::Node(&id), &kind, Some(&deliver.text), Ask::Nothing);
                     if posted.is_err()
                         && let Some(bus) = &mut self.bus
                     {
@@ -63,9 +64,9 @@ impl Shard {
     pub(super) fn direct_heard(
         &mut self,
         now: Now,
+        world: WorldId,
         remote: Remote,
-        sender: Option<&str>,
-        recipient: &str,
+        (sender, recipient): (Option<&str>, &str),
         obj: Obj<'_>,
     ) {
         let kind = match obj.event {
@@ -83,9 +84,9 @@ impl Shard {
             recipient: None,
             remote: Some(Arc::new(remote)),
         };
-        let vehicles = &self.worlds[WORLD].vehicles;
+        let vehicles = &self.worlds[world].vehicles;
         match vehicles.by_id(recipient).filter(|index| vehicles.at(*index).epoch.node == self.node.key) {
-            Some(index) => self.send_to(now, WORLD, index, kind, obj.text, sender),
+            Some(index) => self.send_to(now, world, index, kind, obj.text, sender),
             None => self.undeliverable(now, sender),
         }
     }
@@ -94,8 +95,8 @@ impl Shard {
     pub(in super::super) fn answer_remote(&mut self, now: Now, remote: &Remote, delivered: bool) {
         let (to, number) = (remote.worker, remote.number);
         let kind = if delivered { Kind::Delivered { to, number } } else { Kind::Offline { to, number } };
-        // Without an answer the message counts as not delivered there.
-        let _ = self.post(now, To::Node(&remote.node), &kind, None, Ask::Nothing);
+        // It goes by its number, whichever world it is of. Without an answer the message counts as not delivered there.
+        let _ = self.post(now, WorldId::default(), To::Node(&remote.node), &kind, None, Ask::Nothing);
     }
 
     /// An answer from another host, for the worker that waits.
@@ -103,7 +104,7 @@ impl Shard {
         if self.is_here(ShardId(worker)) {
             self.direct_settled(now, number, delivered);
         } else {
-            let note = Note { world: WORLD, what: What::DirectAnswered { number, delivered } };
+            let note = Note { world: WorldId::default(), what: What::DirectAnswered { number, delivered } };
             self.mesh.tell(ShardId(worker), note, &mut self.out.counters);
         }
     }
@@ -130,6 +131,7 @@ impl Shard {
     pub(in super::super) fn record_message(
         &mut self,
         now: Now,
+        world: WorldId,
         id: Uuid,
         sender: &str,
         recipient: &str,
@@ -137,12 +139,10 @@ impl Shard {
     ) {
         let most = self.config.redis.messages_max;
         let Some(bus) = &mut self.bus else { return };
-        if most == 0 {
-            return;
-        }
+        let Some(realm) = bus.realms.get(world).filter(|_| most > 0) else { return };
         bus.scratch.clear();
         envelope::write_message_record(&mut bus.scratch, id, sender, recipient, content, now.unix_ms);
-        let (key, first) = (bus.names.messages.as_bytes(), format!("-{most}"));
+        let (key, first) = (realm.names.messages.as_bytes(), format!("-{most}"));
         let sent = bus.client.send(now, Some(key), &[b"RPUSH", key, &bus.scratch], Ask::Nothing);
         // Any later one trims what this one does not.
         let _ = bus.client.send(now, Some(key), &[b"LTRIM", key, first.as_bytes(), b"-1"], Ask::Nothing);

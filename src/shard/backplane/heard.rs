@@ -6,10 +6,13 @@
 use rustc_hash::FxHashMap;
 
 use crate::limits;
+use crate::shard::world::WorldId;
 
 /// Who numbers: a worker in one run of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stream {
+    /// In which world; each has numbers of its own.
+    pub world: WorldId,
     /// The node's key.
     pub node: u64,
     /// The node's start, Unix ms.
@@ -46,7 +49,8 @@ struct Runs {
 
 struct Run {
     epoch: u64,
-    workers: FxHashMap<u16, Progress>,
+    /// Of its workers, in each world.
+    streams: FxHashMap<(WorldId, u16), Progress>,
 }
 
 /// How far one stream has come.
@@ -64,6 +68,8 @@ struct Progress {
     asked: u32,
     /// Beats to let pass before it is asked again.
     pause: u32,
+    /// A beat has told its newest number.
+    told: bool,
 }
 
 /// Which message may begin another run of a node.
@@ -100,6 +106,7 @@ impl Heard {
             self.untracked += 1;
             return None;
         };
+        progress.told = true;
         let head = head.min(limits::SEQ_MAX);
         self.gaps += u64::from(progress.is_missing_any(head));
         progress.newest = progress.newest.max(head);
@@ -129,7 +136,7 @@ impl Heard {
     /// A node is dead.
     pub fn forget_node(&mut self, node: u64) {
         if let Some(run) = self.runs.nodes.remove(&node) {
-            self.runs.streams -= run.workers.len();
+            self.runs.streams -= run.streams.len();
             // Should this run come back, what it has said until now is forgotten, not lost.
             self.whole_from_ms = self.whole_from_ms.max(run.epoch.saturating_add(1));
         }
@@ -150,13 +157,14 @@ impl Runs {
     /// The progress of a stream, which begins if there is room for it.
     fn find(&mut self, from: Stream, begins: Begins, whole_from_ms: u64) -> Option<&mut Progress> {
         let known = self.nodes.get(&from.node);
-        let is_known = known.is_some_and(|run| run.epoch == from.epoch && run.workers.contains_key(&from.worker));
+        let of_worker = (from.world, from.worker);
+        let is_known = known.is_some_and(|run| run.epoch == from.epoch && run.streams.contains_key(&of_worker));
         if !is_known {
             if let Some(run) = known.filter(|run| run.epoch != from.epoch) {
                 if begins == Begins::LaterRun && from.epoch < run.epoch {
                     return None;
                 }
-                self.streams -= run.workers.len();
+                self.streams -= run.streams.len();
                 self.nodes.remove(&from.node);
             }
             if self.streams == limits::ALERT_STREAMS_MAX {
@@ -165,9 +173,12 @@ impl Runs {
             self.streams += 1;
         }
         let run = self.nodes.entry(from.node);
-        let run = run.or_insert_with(|| Run { epoch: from.epoch, workers: FxHashMap::default() });
-        let whole = from.epoch >= whole_from_ms;
-        Some(run.workers.entry(from.worker).or_insert_with(|| Progress { whole, ..Progress::default() }))
+        let run = run.or_insert_with(|| Run { epoch: from.epoch, streams: FxHashMap::default() });
+        // Every beat tells the number of the world without tenants, and those of the tenants that have raised any. Of a
+        // tenant that no beat had named until now everything is new.
+        let of_default = run.streams.get(&(WorldId::default(), from.worker));
+        let whole = from.epoch >= whole_from_ms || of_default.is_some_and(|progress| progress.told);
+        Some(run.streams.entry(of_worker).or_insert_with(|| Progress { whole, ..Progress::default() }))
     }
 }
 
@@ -238,10 +249,10 @@ mod tests {
 
     const STARTED_MS: u64 = 1_000;
 
-    const WORKER: Stream = Stream { node: 7, epoch: 2_000, worker: 0 };
+    const WORKER: Stream = Stream { world: WorldId(0), node: 7, epoch: 2_000, worker: 0 };
 
     /// Its node was there before this one.
-    const OLDER: Stream = Stream { node: 8, epoch: 500, worker: 0 };
+    const OLDER: Stream = Stream { world: WorldId(0), node: 8, epoch: 500, worker: 0 };
 
     fn heard() -> Heard {
         Heard::new(STARTED_MS)
@@ -336,6 +347,30 @@ mod tests {
     }
 
     #[test]
+    fn each_world_has_its_numbers() {
+        let mut heard = heard();
+        let of = |world| Stream { world: WorldId(world), ..WORKER };
+        assert_eq!(come(&mut heard, of(2), [1, 2, 4]), [1, 2, 4]);
+        assert_eq!(come(&mut heard, of(3), [1]), [1], "what another tenant has heard is not heard here");
+        assert_eq!(heard.beat(of(2), 4), Some(Again { from: 3, since: 0 }));
+        assert_eq!((heard.beat(of(3), 1), heard.beat(of(0), 0)), (None, None));
+        assert_eq!((heard.resent(of(3), 9), heard.resent(of(2), 4)), (7, 1));
+        heard.forget_node(WORKER.node);
+        assert_eq!((heard.runs.streams, heard.runs.nodes.len()), (0, 0));
+    }
+
+    #[test]
+    fn of_a_tenant_that_no_beat_had_named_everything_is_new() {
+        let mut heard = heard();
+        let (early, late) = (Stream { world: WorldId(2), ..OLDER }, Stream { world: WorldId(3), ..OLDER });
+        assert_eq!(heard.beat(early, 5), Some(Again { from: 1, since: STARTED_MS }), "some of it was before the start");
+        assert_eq!(heard.beat(OLDER, 0), None);
+        assert_eq!(heard.beat(late, 1), Some(Again { from: 1, since: 0 }), "its first alert, after a beat without any");
+        let other = Stream { worker: 1, ..late };
+        assert_eq!(heard.beat(other, 1), Some(Again { from: 1, since: STARTED_MS }), "its first beat names it already");
+    }
+
+    #[test]
     fn a_node_that_comes_back_from_the_dead_has_lost_nothing() {
         let mut heard = heard();
         come(&mut heard, WORKER, 1..=100);
@@ -352,7 +387,7 @@ mod tests {
         let mut heard = heard();
         let odd = || (0..1_000).map(|count| 3 + 2 * count);
         assert_eq!(come(&mut heard, WORKER, odd()).len(), 1_000);
-        assert_eq!(heard.runs.nodes[&WORKER.node].workers[&0].pieces.len(), limits::ALERT_PIECES_MAX);
+        assert_eq!(heard.runs.nodes[&WORKER.node].streams[&(WorldId(0), 0)].pieces.len(), limits::ALERT_PIECES_MAX);
         let again = come(&mut heard, WORKER, 1..=2_001);
         assert_eq!(again.len(), 2_001 - limits::ALERT_PIECES_MAX);
         assert_eq!(heard.beat(WORKER, 2_001), None);
@@ -454,7 +489,7 @@ mod tests {
         fn arrive(&mut self, at: usize) {
             match self.network.remove(at) {
                 Message::Alert { seq, id } => {
-                    if self.heard.alert(self.stream, seq) && self.seen.insert(&id) {
+                    if self.heard.alert(self.stream, seq) && self.seen.insert(self.stream.world, &id) {
                         self.delivered.push(id);
                     }
                 }
@@ -478,7 +513,8 @@ mod tests {
                 while !self.network.is_empty() {
                     self.arrive(0);
                 }
-                let progress = &self.heard.runs.nodes[&self.stream.node].workers[&self.stream.worker];
+                let progress =
+                    &self.heard.runs.nodes[&self.stream.node].streams[&(self.stream.world, self.stream.worker)];
                 if progress.settled == self.log.head() {
                     return;
                 }

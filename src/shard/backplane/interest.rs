@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::geo::{Square, Squares};
 use crate::limits;
@@ -32,6 +32,8 @@ pub enum Change {
 pub struct Interest {
     shard: u16,
     shards: u16,
+    /// By which the squares are spread over the shards.
+    seed: u64,
     squares: FxHashMap<Square, Watch>,
     /// Wanted since the last call of `due`, of those that this shard listens to.
     fresh: Vec<Square>,
@@ -50,12 +52,18 @@ enum Watch {
 impl Interest {
     /// Nothing yet, on shard `shard` out of `shards`.
     pub fn new(shard: u16, shards: u16) -> Interest {
-        Interest { shard, shards, squares: FxHashMap::default(), fresh: Vec::new(), lingering: BTreeSet::new() }
+        let (squares, fresh, lingering) = (FxHashMap::default(), Vec::new(), BTreeSet::new());
+        Interest { shard, shards, seed: 0, squares, fresh, lingering }
+    }
+
+    /// Spreads the squares over the shards by another hash than that without a seed. For one that has none yet.
+    pub fn spread_by(self, seed: u64) -> Interest {
+        Interest { seed, ..self }
     }
 
     /// Which shard of this host listens to a square.
     pub fn listener_of(&self, square: Square) -> u16 {
-        (xxh3_64(&square.name()) % u64::from(self.shards)) as u16
+        (xxh3_64_with_seed(&square.name(), self.seed) % u64::from(self.shards)) as u16
     }
 
     fn is_mine(&self, square: Square) -> bool {

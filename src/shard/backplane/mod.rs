@@ -1,7 +1,7 @@
 //! To the other hosts, through Redis. What travels: `docs/BACKPLANE.md`.
 //!
-//! In reading order: `client` and what it is made of (a Redis client without sockets), `broadcast` (to everyone on every
-//! host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice), `presence` (who is where), `restore` and
+//! In reading order: `client` and what it is made of (a Redis client without sockets), `realms` (what there is for each
+//! world), `broadcast` (to everyone on every host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice), `presence` (who is where), `restore` and
 //! `nodes` (what the presence hash says, and who has died), `direct` (to one vehicle on another host), `squares` with
 //! `interest`, `positions` and `streams` (positions), `watched` with `follows` (what connections watch), `buckets` (rates
 //! that all hosts share).
@@ -21,6 +21,7 @@ mod interest;
 mod nodes;
 mod positions;
 pub(super) mod presence;
+mod realms;
 mod restore;
 pub mod scripts;
 mod seen;
@@ -42,22 +43,15 @@ use crate::wire::state;
 use super::Shard;
 use super::mail::Sender;
 use super::world::WorldId;
-use alerts::AlertLog;
 use client::{Client, News, Outcome, Spread};
 use counters::Dropped;
-use follows::Follows;
 use held::{HeldCommands, Pending};
-use interest::Interest;
-use positions::Positions;
 use presence::Left;
+use realms::{Heard, Realms};
 use restore::Steward;
-use squares::{Early, Walk};
-use streams::Streams;
+use squares::Early;
 
 pub use direct::Remote;
-
-/// The world that Redis carries. Tenants will have names of their own.
-const WORLD: WorldId = WorldId(0);
 
 /// This process among those that share a Redis.
 #[derive(Clone, Debug)]
@@ -82,79 +76,46 @@ impl Node {
 pub(super) enum Ask {
     /// Nobody waits; a failure is counted.
     Nothing,
-    /// The alert with this number was published.
-    Alert(u64),
+    /// The alert of this world with this number was published.
+    Alert(WorldId, u64),
     /// May a held command be carried out?
     Bucket(u64),
-    /// A part of the presence hash.
+    /// A part of the presence hash that is being read.
     Scan,
     /// Is the lease of this node there?
     Lease(Arc<str>),
-    /// May this host sweep this node's vehicles?
-    SweepLock(Arc<str>),
-    /// The vehicle with this key was announced.
-    Entered(u64),
+    /// May this host sweep this node's vehicles in this world?
+    SweepLock(WorldId, Arc<str>),
+    /// The vehicle of this world with this key was announced.
+    Entered(WorldId, u64),
     /// A departure was announced.
     Left(Left),
     /// A vehicle's entry was to be deleted in the name of a node that cannot; if it was there, that is announced.
     Removed(Left),
 }
 
-/// Names of channels and keys, with the prefix.
-struct Names {
-    prefix: Box<str>,
-    broadcast: Box<str>,
-    gateways: Box<str>,
-    to_me: Box<str>,
-    lease: Box<str>,
-    presence: Box<str>,
-    messages: Box<str>,
-    sweep: Box<str>,
-    /// What the name of a square comes after.
-    cells: Box<str>,
-}
-
-impl Names {
-    fn new(prefix: &str, node: &str) -> Names {
-        let name = |rest: &str| format!("{prefix}{rest}").into_boxed_str();
-        Names {
-            prefix: prefix.into(),
-            broadcast: name("v2v:broadcast"),
-            gateways: name("v2v:gateways"),
-            to_me: name(&format!("v2v:to:{node}")),
-            lease: name(&format!("v2v:node:{node}")),
-            presence: name("v2v:presence"),
-            messages: name("v2v:messages"),
-            sweep: name("v2v:maintenance:last_sweep"),
-            cells: name("v2v:cell:"),
-        }
-    }
-}
-
 /// Where an envelope goes.
 #[derive(Clone, Copy, Debug)]
 enum To<'a> {
+    /// To everyone in its world, and to existing servers.
     Broadcast,
+    /// To all nodes that have its world.
     Gateways,
+    /// To all nodes.
+    Hosts,
     Node(&'a str),
 }
 
 /// One worker's part in what the hosts do together.
 pub struct Backplane {
-    names: Names,
+    realms: Realms,
     client: Client<Ask>,
     workers: u16,
     ready: bool,
-    alerts: AlertLog,
     /// Not before this (`mono_ms`) is an alert that Redis has refused published again.
     alerts_at_ms: u64,
-    interest: Interest,
-    follows: Follows,
-    positions: Positions,
-    streams: Streams,
-    walk: Walk,
     /// Positions of vehicles of which nobody has told this shard yet: their registration comes over another link.
-    early: FxHashMap<u64, Early>,
+    early: FxHashMap<(WorldId, u64), Early>,
     held: HeldCommands,
     /// Messages to vehicles on other hosts that have not been answered.
     directs: Pending<Sender>,
@@ -164,8 +125,6 @@ pub struct Backplane {
     departures_at_ms: u64,
     /// Something could not be said: the entries are written again with the next beat.
     rewrite_wanted: bool,
-    /// Up to which vehicle the entries have been written again since the client became ready.
-    rewriting: Option<u32>,
     /// Nodes that have vehicles, by their keys.
     node_names: FxHashMap<u64, Arc<str>>,
     /// Worker 0 alone.
@@ -186,33 +145,28 @@ pub struct Backplane {
 impl Backplane {
     /// The backplane of worker `shard` out of `workers`.
     pub fn new(config: &Config, servers: Servers, node: &Node, shard: ShardId, workers: u16, seed: u64) -> Backplane {
-        let names = Names::new(&config.redis.channel_prefix, &node.id);
+        let realms = Realms::new(config, &node.id, shard.0, workers);
         let mut client = Client::new(servers, &format!("ringroad:{}:{}", node.id, shard.0), seed);
-        let steward = (shard == ShardId(0)).then(|| Box::new(Steward::new(node)));
+        let steward = (shard == ShardId(0)).then(|| Box::new(Steward::new(node, realms.worlds())));
         if steward.is_some() {
-            for channel in [&names.broadcast, &names.gateways, &names.to_me] {
+            let of_worlds = realms.iter().flat_map(|realm| [&realm.names.broadcast, &realm.names.gateways]);
+            // Without tenants the gateways of the world that there is are the hosts. What is listened to already stays so.
+            for channel in of_worlds.chain([&realms.hosts, &realms.to_me]) {
                 client.subscribe(Now::default(), Spread::Everywhere, channel.as_bytes());
             }
         }
         Backplane {
-            names,
+            realms,
             client,
             workers,
             ready: false,
-            alerts: AlertLog::new(config.redis.retry_events_max as usize),
             alerts_at_ms: 0,
-            interest: Interest::new(shard.0, workers),
-            follows: Follows::default(),
-            positions: Positions::default(),
-            streams: Streams::default(),
-            walk: Walk::default(),
             early: FxHashMap::default(),
             held: HeldCommands::default(),
             directs: Pending::new(limits::DIRECTS_MAX, limits::DIRECT_MS_MAX),
             departures: VecDeque::new(),
             departures_at_ms: 0,
             rewrite_wanted: false,
-            rewriting: None,
             node_names: FxHashMap::default(),
             steward,
             next_beat_ms: 0,
@@ -272,23 +226,19 @@ impl Backplane {
         let is_staying = self.ready && self.leaving_by.is_none();
         let beat = is_staying.then_some(self.next_beat_ms);
         // While Redis is behind, its next answer is what wakes the positions.
-        let positions = if self.ready && self.client.in_flight_bytes() <= limits::STATES_IN_FLIGHT_BYTES_MAX {
-            self.positions.next_deadline(position_tick_ms)
-        } else {
-            None
-        };
-        // Of what is under way the answer is what counts.
-        let alerts = (self.ready && self.alerts.may_have_unpublished()).then_some(self.alerts_at_ms);
+        let may_publish = self.ready && self.client.in_flight_bytes() <= limits::STATES_IN_FLIGHT_BYTES_MAX;
+        let can_ask_where = self.can_ask_where();
+        let of_realms = self.realms.iter().flat_map(|realm| {
+            let positions = if may_publish { realm.positions.next_deadline(position_tick_ms) } else { None };
+            let follows = if can_ask_where { realm.follows.next_deadline() } else { None };
+            // Of what is under way the answer is what counts.
+            let alerts = (self.ready && realm.alerts.may_have_unpublished()).then_some(self.alerts_at_ms);
+            [realm.next_deadline(), positions, follows, alerts]
+        });
         let steward = self.steward.as_ref().filter(|_| is_staying).and_then(|steward| steward.next_deadline());
-        let waiting = [
-            self.walk.next_deadline(),
-            self.held.next_deadline(),
-            self.directs.next_deadline(),
-            self.interest.next_deadline(),
-            self.follows.next_deadline().filter(|_| self.can_ask_where()),
-        ];
-        let others = [self.client.next_deadline(), beat, positions, alerts, steward, self.leaving_by];
-        waiting.into_iter().chain(others).flatten().min()
+        let waiting = [self.held.next_deadline(), self.directs.next_deadline()];
+        let others = [self.client.next_deadline(), beat, steward, self.leaving_by];
+        waiting.into_iter().chain(others).chain(of_realms).flatten().min()
     }
 }
 
@@ -332,12 +282,19 @@ impl Shard {
             tracing::warn!(worker = self.mesh.shard().0, why, "Redis has refused a subscription");
         }
         counters.show(&counts);
-        counters.kept_for_retry = bus.alerts.kept_for_retry() as u64;
         counters.up = bus.ready.into();
-        counters.squares = bus.interest.len() as u64;
-        counters.whereabouts_unknown = bus.follows.asking() as u64;
         let heard = bus.steward.as_ref().map_or(0, |steward| steward.heard.untracked() + steward.nodes.refused());
-        counters.untracked = heard + bus.streams.unfollowed() + bus.positions.counts().asks_refused;
+        counters.untracked = heard;
+        (counters.kept_for_retry, counters.squares, counters.whereabouts_unknown) = (0, 0, 0);
+        counters.states_conflated = 0;
+        for realm in bus.realms.iter() {
+            counters.kept_for_retry += realm.alerts.kept_for_retry() as u64;
+            counters.squares += realm.interest.len() as u64;
+            counters.whereabouts_unknown += realm.follows.asking() as u64;
+            let positions = realm.positions.counts();
+            counters.states_conflated += positions.conflated;
+            counters.untracked += realm.streams.unfollowed() + positions.asks_refused;
+        }
     }
 
     fn hear_client(&mut self, now: Now) {
@@ -359,7 +316,7 @@ impl Shard {
         bus.next_beat_ms = now.mono_ms;
         bus.alerts_at_ms = now.mono_ms;
         bus.departures_at_ms = now.mono_ms;
-        bus.rewriting = Some(0);
+        bus.realms.iter_mut().for_each(|realm| realm.rewriting = Some(0));
         if let Some(steward) = &mut bus.steward {
             steward.link_ready(now);
         }
@@ -374,10 +331,13 @@ impl Shard {
             tracing::warn!(worker = self.mesh.shard().0, why, "Redis cannot be reached");
         }
         bus.ready = false;
-        bus.rewriting = None;
-        bus.alerts.link_lost();
-        let states = bus.positions.drop_all();
-        bus.walk.link_lost();
+        let mut states = 0;
+        for realm in bus.realms.iter_mut() {
+            realm.rewriting = None;
+            realm.alerts.link_lost();
+            states += realm.positions.drop_all();
+            realm.walk.link_lost();
+        }
         if let Some(steward) = &mut bus.steward {
             steward.link_lost();
         }
@@ -395,8 +355,8 @@ impl Shard {
                 tracing::warn!(worker = self.mesh.shard().0, %why, "Redis has refused a command");
             }
         }
-        if let (Outcome::Unknown, Ask::Entered(key)) = (&outcome, &ask) {
-            self.entered_untold(*key);
+        if let (Outcome::Unknown, Ask::Entered(world, key)) = (&outcome, &ask) {
+            self.entered_untold(*world, *key);
         }
         if let (Outcome::Unknown, Ask::Left(left)) = (&outcome, &ask) {
             self.left_untold(left.clone());
@@ -406,13 +366,14 @@ impl Shard {
             Outcome::Refused(_) | Outcome::Unknown => None,
         };
         match ask {
-            Ask::Nothing | Ask::Entered(_) | Ask::Left(_) => {}
-            Ask::Alert(seq) => {
+            Ask::Nothing | Ask::Entered(..) | Ask::Left(_) => {}
+            Ask::Alert(world, seq) => {
                 let Some(bus) = &mut self.bus else { return };
+                let Some(realm) = bus.realms.get_mut(world) else { return };
                 match reply {
-                    Some(_) => bus.alerts.published(seq),
+                    Some(_) => realm.alerts.published(seq),
                     None => {
-                        bus.alerts.not_published(seq);
+                        realm.alerts.not_published(seq);
                         bus.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
                     }
                 }
@@ -420,21 +381,23 @@ impl Shard {
             Ask::Bucket(number) => self.bucket_answered(now, number, reply),
             Ask::Scan => self.scanned(now, reply),
             Ask::Lease(node) => self.lease_looked_at(now, node, reply),
-            Ask::SweepLock(node) => self.sweep_lock_asked(now, node, reply),
+            Ask::SweepLock(world, node) => self.sweep_lock_asked(now, world, node, reply),
             Ask::Removed(left) => self.entry_removed(now, left, reply),
         }
     }
 
     fn backplane_subscribed(&mut self, now: Now, channel: &[u8]) {
         let Some(bus) = &mut self.bus else { return };
-        if channel == bus.names.gateways.as_bytes() {
+        match bus.realms.heard_on(channel) {
             // Who is there may now be missing something of what was said meanwhile: their beats tell.
-            bus.next_beat_ms = now.mono_ms;
-        } else if let Some(square) = bus.square_of(channel) {
-            // Who listened before hears this host's vehicles now; who listens later will ask. Only both together leave
-            // no gap: a host that is not subscribed yet does not hear what it is asked.
-            self.ask_square(now, square);
-            self.everyone_asked(now, square);
+            Some(Heard::Hosts) => bus.next_beat_ms = now.mono_ms,
+            Some(Heard::Square(world, square)) => {
+                // Who listened before hears this host's vehicles now; who listens later will ask. Only both together
+                // leave no gap: a host that is not subscribed yet does not hear what it is asked.
+                self.ask_square(now, world, square);
+                self.everyone_asked(now, world, square);
+            }
+            Some(Heard::ToMe | Heard::World(_)) | None => {}
         }
     }
 
@@ -446,18 +409,28 @@ impl Shard {
         }
         bus.next_beat_ms = now.mono_ms + limits::BEAT_MS;
         if std::mem::take(&mut bus.rewrite_wanted) {
-            bus.rewriting.get_or_insert(0);
+            for realm in bus.realms.iter_mut() {
+                realm.rewriting.get_or_insert(0);
+            }
         }
         bus.early.retain(|_, early| now.mono_ms < early.heard_ms + limits::EARLY_MS_MAX);
         self.beat(now, false);
     }
 
     fn beat(&mut self, now: Now, leaving: bool) {
-        let Some(bus) = &self.bus else { return };
-        let (head, workers) = (bus.alerts.head(), bus.workers);
-        let kind = Kind::Beat { head, workers, lease_ms: self.config.redis.lease_ms, leaving };
+        let Some(bus) = &mut self.bus else { return };
+        let (mut head, mut tenants) = (0, Vec::new());
+        for realm in bus.realms.iter() {
+            match &realm.tenant {
+                None => head = realm.alerts.head(),
+                Some(tenant) if realm.alerts.head() > 0 => tenants.push((tenant.clone(), realm.alerts.head())),
+                Some(_) => {}
+            }
+        }
+        let heads = tenants.iter().map(|(tenant, head)| (&**tenant, *head)).collect();
+        let kind = Kind::Beat { head, heads, workers: bus.workers, lease_ms: self.config.redis.lease_ms, leaving };
         // The next one says the same.
-        let _ = self.post(now, To::Gateways, &kind, None, Ask::Nothing);
+        let _ = self.post(now, WorldId::default(), To::Hosts, &kind, None, Ask::Nothing);
     }
 
     /// Once everyone has been let go of: the last words, and then the end of the links.
@@ -472,7 +445,7 @@ impl Shard {
         }
         let Some(bus) = &mut self.bus else { return };
         let by = *bus.leaving_by.get_or_insert(now.mono_ms + limits::LEAVING_MS_MAX);
-        let kept = bus.alerts.kept_for_retry();
+        let kept: usize = bus.realms.iter().map(|realm| realm.alerts.kept_for_retry()).sum();
         let said = bus.client.in_flight_bytes() == 0 && bus.departures.is_empty() && kept == 0;
         if !bus.ready || said || now.mono_ms >= by {
             if kept > 0 {

@@ -15,11 +15,12 @@ use super::super::vehicles::{Departed, Epoch, Rates};
 use super::super::world::WorldId;
 use super::counters::Dropped;
 use super::scripts;
-use super::{Ask, To, WORLD};
+use super::{Ask, To};
 
 /// A vehicle that has left.
 #[derive(Clone, Debug)]
 pub struct Left {
+    pub world: WorldId,
     pub vehicle_id: Box<str>,
     pub epoch: Epoch,
     pub status: Status,
@@ -29,14 +30,14 @@ pub struct Left {
 impl Shard {
     /// Tells the other hosts of a vehicle of this shard, once they can be told.
     pub(in super::super) fn tell_hosts_of(&mut self, now: Now, world: WorldId, index: u32) {
-        if world != WORLD || !self.bus.as_ref().is_some_and(|bus| bus.ready) {
+        if !self.bus.as_ref().is_some_and(|bus| bus.ready && bus.realms.get(world).is_some()) {
             return;
         }
-        let vehicle = self.worlds[WORLD].vehicles.at_mut(index);
+        let vehicle = self.worlds[world].vehicles.at_mut(index);
         let (identity, connected_ms) = (vehicle.identity.clone(), vehicle.epoch.connected_ms);
         let Some(driving) = vehicle.driving_mut() else { return };
         let announced = std::mem::replace(&mut driving.announced, true);
-        self.write_entry(now, &identity, connected_ms);
+        self.write_entry(now, world, &identity, connected_ms);
         if !announced {
             let event = Event::PresenceUpdate {
                 vehicle_id: &identity.vehicle_id,
@@ -44,67 +45,66 @@ impl Shard {
                 last_seen: connected_ms,
             };
             let kind = Kind::Presence { connected_ms, identity: Some(who(&identity)) };
-            if self.post_presence(now, &event, &kind, Ask::Entered(identity.key())).is_err() {
-                self.entered_untold(identity.key());
+            let ask = Ask::Entered(world, identity.key());
+            if self.post_presence(now, world, &event, &kind, ask).is_err() {
+                self.entered_untold(world, identity.key());
             }
         }
     }
 
     /// The other hosts believe something older of a vehicle of this shard: say it again.
-    pub(in super::super) fn assert_again(&mut self, now: Now, key: u64) {
-        let vehicles = &mut self.worlds[WORLD].vehicles;
+    pub(in super::super) fn assert_again(&mut self, now: Now, world: WorldId, key: u64) {
+        let vehicles = &mut self.worlds[world].vehicles;
         let Some(index) = vehicles.by_key(key) else { return };
         if let Some(driving) = vehicles.at_mut(index).driving_mut() {
             driving.announced = false;
-            self.tell_hosts_of(now, WORLD, index);
-            self.tell_hosts_where_again(WORLD, index);
+            self.tell_hosts_of(now, world, index);
+            self.tell_hosts_where_again(world, index);
         }
     }
 
     /// Another host does not find the entry of a vehicle that it takes for one of this host.
-    pub(super) fn doubted(&mut self, now: Now, vehicle_id: &str, connected_ms: u64) {
-        let vehicles = &self.worlds[WORLD].vehicles;
+    pub(super) fn doubted(&mut self, now: Now, world: WorldId, vehicle_id: &str, connected_ms: u64) {
+        let vehicles = &self.worlds[world].vehicles;
         let here = vehicles.by_id(vehicle_id).map(|index| (state::key(vehicle_id), vehicles.at(index).epoch));
         match here.filter(|(_, epoch)| epoch.node == self.node.key) {
-            Some((key, epoch)) => self.have_asserted(now, key, epoch.shard),
+            Some((key, epoch)) => self.have_asserted(now, world, key, epoch.shard),
             None => {
                 let epoch = Epoch::elsewhere(connected_ms, self.node.key);
                 let status = Status::Offline;
-                let left = Left { vehicle_id: vehicle_id.into(), epoch, status, last_seen: now.unix_ms };
+                let left = Left { world, vehicle_id: vehicle_id.into(), epoch, status, last_seen: now.unix_ms };
                 self.announce_left(now, &left, Ask::Nothing);
             }
         }
     }
 
     /// Has the worker of this host that a vehicle is connected to say so again.
-    pub(super) fn have_asserted(&mut self, now: Now, key: u64, home: ShardId) {
+    pub(super) fn have_asserted(&mut self, now: Now, world: WorldId, key: u64, home: ShardId) {
         if self.is_here(home) {
-            self.assert_again(now, key);
+            self.assert_again(now, world, key);
         } else {
-            let note = Note { world: WORLD, what: What::AssertAgain { key } };
+            let note = Note { world, what: What::AssertAgain { key } };
             self.mesh.tell(home, note, &mut self.out.counters);
         }
     }
 
-    fn write_entry(&mut self, now: Now, identity: &Identity, connected_ms: u64) {
+    fn write_entry(&mut self, now: Now, world: WorldId, identity: &Identity, connected_ms: u64) {
         let Some(bus) = &mut self.bus else { return };
+        let Some(realm) = bus.realms.get(world) else { return };
         bus.scratch.clear();
         let who = who(identity);
         let entry = Entry { who, connected_ms, node: Some(&self.node.id), last_seen: connected_ms };
         envelope::write_entry(&mut bus.scratch, &entry);
         let node_key = format!("{:016x}", self.node.key);
         let args = scripts::enter(&identity.vehicle_id, &bus.scratch, connected_ms, &node_key);
-        let key = bus.names.presence.as_bytes();
+        let key = realm.names.presence.as_bytes();
         let sent = bus.client.run(now, &scripts::ENTER, key, &args.slices(), Ask::Nothing);
         self.count_command(sent);
     }
 
     /// A vehicle of this shard has left.
-    pub(in super::super) fn tell_hosts_left(&mut self, now: Now, world: WorldId, left: Left) {
-        let Some(bus) = &mut self.bus else { return };
-        if world != WORLD {
-            return;
-        }
+    pub(in super::super) fn tell_hosts_left(&mut self, now: Now, left: Left) {
+        let Some(bus) = self.bus.as_mut().filter(|bus| bus.realms.get(left.world).is_some()) else { return };
         if !bus.ready || !bus.departures.is_empty() || bus.client.in_flight_bytes() > limits::REWRITE_BYTES_MAX {
             self.left_untold(left);
         } else {
@@ -129,11 +129,11 @@ impl Shard {
 
     /// The other hosts are still to be told that a vehicle has come: it goes with the entries that are written again
     /// with the next beat.
-    pub(super) fn entered_untold(&mut self, key: u64) {
+    pub(super) fn entered_untold(&mut self, world: WorldId, key: u64) {
         if let Some(bus) = &mut self.bus {
             bus.rewrite_wanted = true;
         }
-        let vehicles = &mut self.worlds[WORLD].vehicles;
+        let vehicles = &mut self.worlds[world].vehicles;
         let Some(index) = vehicles.by_key(key) else { return };
         if let Some(driving) = vehicles.at_mut(index).driving_mut() {
             driving.announced = false;
@@ -143,8 +143,9 @@ impl Shard {
     /// Deletes a vehicle's entry, if it is that of this registration.
     pub(super) fn delete_entry(&mut self, now: Now, left: &Left, ask: Ask) {
         let Some(bus) = &mut self.bus else { return };
+        let Some(realm) = bus.realms.get(left.world) else { return };
         let args = scripts::leave(&left.vehicle_id, &self.node.id, left.epoch.connected_ms);
-        let key = bus.names.presence.as_bytes();
+        let key = realm.names.presence.as_bytes();
         let sent = bus.client.run(now, &scripts::LEAVE, key, &args.slices(), ask);
         self.count_command(sent);
     }
@@ -154,7 +155,7 @@ impl Shard {
         let Left { vehicle_id, status, last_seen, .. } = left;
         let event = Event::PresenceUpdate { vehicle_id, status: *status, last_seen: *last_seen };
         let kind = Kind::Presence { connected_ms: left.epoch.connected_ms, identity: None };
-        if self.post_presence(now, &event, &kind, ask.clone()).is_err()
+        if self.post_presence(now, left.world, &event, &kind, ask.clone()).is_err()
             && let Ask::Left(left) = ask
         {
             self.left_untold(left);
@@ -167,6 +168,7 @@ impl Shard {
     fn post_presence(
         &mut self,
         now: Now,
+        world: WorldId,
         event: &Event<'_>,
         kind: &Kind<'_>,
         ask: Ask,
@@ -175,7 +177,7 @@ impl Shard {
         let to = if public { To::Broadcast } else { To::Gateways };
         let mut obj = Vec::new();
         event.write(&mut obj);
-        self.post(now, to, kind, Some(&obj), ask)
+        self.post(now, world, to, kind, Some(&obj), ask)
     }
 
     /// Says what has left while nobody could hear it, as much as the link takes now.
@@ -198,42 +200,51 @@ impl Shard {
     /// Writes the entries of this shard's vehicles again, as many as the link takes now.
     pub(super) fn rewrite_entries(&mut self, now: Now) {
         while let Some(bus) = &mut self.bus
-            && let Some(index) = bus.rewriting
+            && let Some((index, realm)) = bus.realms.next_rewriting()
         {
             if bus.client.in_flight_bytes() > limits::REWRITE_BYTES_MAX {
                 // Goes on when Redis has answered some.
                 return;
             }
-            let vehicles = &mut self.worlds[WORLD].vehicles;
-            bus.rewriting = ((index as usize) < vehicles.slots()).then_some(index + 1);
+            let world = realm.world;
+            let vehicles = &mut self.worlds[world].vehicles;
+            realm.rewriting = ((index as usize) < vehicles.slots()).then_some(index + 1);
             if vehicles.get_mut(index).is_some_and(|vehicle| vehicle.driving().is_some()) {
-                self.tell_hosts_of(now, WORLD, index);
+                self.tell_hosts_of(now, world, index);
                 // While the link was away, others may have come who have never heard of it, and nobody is parked for good.
-                self.tell_hosts_where_again(WORLD, index);
+                self.tell_hosts_where_again(world, index);
             }
         }
     }
 
     /// Writes the entries of this shard's vehicles again from the first one on.
-    pub(in super::super) fn rewrite_all(&mut self) {
+    pub(in super::super) fn rewrite_all(&mut self, world: WorldId) {
         if let Some(bus) = &mut self.bus
             && bus.ready
-            && bus.rewriting.is_none()
+            && let Some(realm) = bus.realms.get_mut(world)
         {
-            bus.rewriting = Some(0);
+            realm.rewriting.get_or_insert(0);
         }
     }
 
     /// A vehicle has registered on another host, says that host or the presence hash.
-    pub(super) fn entered_elsewhere(&mut self, now: Now, node: &str, identity: Arc<Identity>, epoch: Epoch) {
+    pub(super) fn entered_elsewhere(
+        &mut self,
+        now: Now,
+        world: WorldId,
+        node: &str,
+        identity: Arc<Identity>,
+        epoch: Epoch,
+    ) {
         let key = state::key(&identity.vehicle_id);
         if self.bus.as_ref().is_some_and(|bus| !bus.node_names.contains_key(&epoch.node)) {
             let what = What::NodeNamed(node.into());
-            self.mesh.tell_all(Note { world: WORLD, what }, &mut self.out.counters);
+            self.mesh.tell_all(Note { world, what }, &mut self.out.counters);
             self.node_named(node.into());
         }
-        let vehicles = &self.worlds[WORLD].vehicles;
-        if vehicles.by_key(key).is_none() && vehicles.len() >= limits::VEHICLES_KNOWN_MAX {
+        let vehicles = &self.worlds[world].vehicles;
+        let known = || self.worlds.iter().map(|world| world.vehicles.len()).sum::<usize>();
+        if vehicles.by_key(key).is_none() && known() >= limits::VEHICLES_KNOWN_MAX {
             self.out.counters.backplane.dropped.increment(Dropped::Vehicles);
             return;
         }
@@ -247,14 +258,14 @@ impl Shard {
                 // Of two registrations the later one wins. If that is ours, the others have not heard of it.
                 if known.epoch > epoch && known.epoch.node == self.node.key {
                     let home = known.epoch.shard;
-                    self.have_asserted(now, key, home);
+                    self.have_asserted(now, world, key, home);
                 }
                 return;
             }
         }
         let what = What::Arrived { key, identity: identity.clone(), epoch, position: None };
-        self.mesh.tell_all(Note { world: WORLD, what }, &mut self.out.counters);
-        self.arrived(now, WORLD, key, identity, epoch, None);
+        self.mesh.tell_all(Note { world, what }, &mut self.out.counters);
+        self.arrived(now, world, key, identity, epoch, None);
     }
 
     /// A node has vehicles: what is sent to them goes by its name.
@@ -270,12 +281,13 @@ impl Shard {
     pub(super) fn left_elsewhere(
         &mut self,
         now: Now,
+        world: WorldId,
         vehicle_id: &str,
         connected_ms: u64,
         (status, last_seen): (Status, u64),
     ) {
         let key = state::key(vehicle_id);
-        let vehicles = &self.worlds[WORLD].vehicles;
+        let vehicles = &self.worlds[world].vehicles;
         let Some(index) = vehicles.by_id(vehicle_id) else { return };
         let epoch = vehicles.at(index).epoch;
         if epoch.connected_ms > connected_ms {
@@ -284,13 +296,13 @@ impl Shard {
         }
         if epoch.node == self.node.key {
             // Nobody else knows better. Whoever says so has taken this host for dead.
-            self.have_asserted(now, key, epoch.shard);
+            self.have_asserted(now, world, key, epoch.shard);
             return;
         }
         let departed = Departed { epoch, rates: Rates::default() };
         let what = What::Gone { key, departed, status, last_seen };
-        self.mesh.tell_all(Note { world: WORLD, what }, &mut self.out.counters);
-        self.gone(now, WORLD, key, departed, (status, last_seen));
+        self.mesh.tell_all(Note { world, what }, &mut self.out.counters);
+        self.gone(now, world, key, departed, (status, last_seen));
     }
 }
 

@@ -15,12 +15,13 @@ use crate::wire::{json, state};
 use super::super::Shard;
 use super::super::mail::{Note, What};
 use super::super::vehicles::Epoch;
+use super::super::world::WorldId;
 use super::counters::Dropped;
 use super::heard::Heard;
 use super::nodes::Nodes;
 use super::presence::Left;
 use super::seen::Seen;
-use super::{Ask, Node, To, WORLD, presence, scripts};
+use super::{Ask, Node, To, presence, scripts};
 
 /// What worker 0 does for its host.
 pub struct Steward {
@@ -29,28 +30,38 @@ pub struct Steward {
     pub seen: Seen,
     /// Stewards that have been answered, by their nodes' keys and epochs.
     greeted: FxHashMap<u64, u64>,
+    /// Each world's hash. One is read at a time.
+    hashes: Vec<Hash>,
     /// The reading that is under way.
     reading: Option<Reading>,
-    /// When (`mono_ms`) the next one begins.
-    read_at_ms: u64,
-    /// When the last one ended.
-    read_ms: u64,
-    /// When Redis was last connected.
+    /// When (`mono_ms`) Redis was last connected.
     ready_ms: u64,
     /// When the lease is due again.
     lease_at_ms: u64,
     /// Silent nodes without a lease.
     leaseless: FxHashSet<u64>,
+}
+
+/// What is known of one world's hash.
+struct Hash {
+    world: WorldId,
+    /// When (`mono_ms`) the next reading begins.
+    read_at_ms: u64,
+    /// When the last one ended.
+    read_ms: u64,
     /// Dead nodes whose vehicles this host may sweep with the next reading.
     to_sweep: FxHashSet<u64>,
+    /// Dead nodes that have been swept here, and not everywhere yet.
+    swept: FxHashSet<u64>,
     /// Vehicles of other hosts that the last reading did not find, by key, and since when or since what question.
     absent: FxHashMap<u64, (Epoch, u64)>,
     /// Entries of this node that nobody drives, as the last reading found them.
     ghosts: FxHashMap<u64, (u64, u64)>,
 }
 
-/// One pass over the hash.
+/// One pass over a hash.
 struct Reading {
+    world: WorldId,
     sweeping: FxHashSet<u64>,
     /// Vehicles that were known when it began.
     known: FxHashMap<u64, Epoch>,
@@ -63,28 +74,38 @@ struct Reading {
 }
 
 impl Steward {
-    pub fn new(node: &Node) -> Steward {
+    /// That of a node with these worlds.
+    pub fn new(node: &Node, worlds: impl Iterator<Item = WorldId>) -> Steward {
+        let hash = |world| Hash {
+            world,
+            read_at_ms: 0,
+            read_ms: 0,
+            to_sweep: FxHashSet::default(),
+            swept: FxHashSet::default(),
+            absent: FxHashMap::default(),
+            ghosts: FxHashMap::default(),
+        };
         Steward {
             nodes: Nodes::default(),
             heard: Heard::new(node.epoch),
             seen: Seen::default(),
             greeted: FxHashMap::default(),
+            hashes: worlds.map(hash).collect(),
             reading: None,
-            read_at_ms: 0,
-            read_ms: 0,
             ready_ms: 0,
             lease_at_ms: 0,
             leaseless: FxHashSet::default(),
-            to_sweep: FxHashSet::default(),
-            absent: FxHashMap::default(),
-            ghosts: FxHashMap::default(),
         }
+    }
+
+    fn hash(&mut self, world: WorldId) -> Option<&mut Hash> {
+        self.hashes.iter_mut().find(|hash| hash.world == world)
     }
 
     pub fn link_ready(&mut self, now: Now) {
         self.nodes.link_ready(now.mono_ms);
         self.ready_ms = now.mono_ms;
-        self.read_at_ms = now.mono_ms;
+        self.hashes.iter_mut().for_each(|hash| hash.read_at_ms = now.mono_ms);
         self.lease_at_ms = now.mono_ms;
         self.greeted.clear();
     }
@@ -93,7 +114,10 @@ impl Steward {
     pub fn is_alive(&mut self, node: u64, leaving: bool) {
         if !leaving {
             self.leaseless.remove(&node);
-            self.to_sweep.remove(&node);
+            for hash in &mut self.hashes {
+                hash.to_sweep.remove(&node);
+                hash.swept.remove(&node);
+            }
             if let Some(reading) = &mut self.reading {
                 reading.sweeping.remove(&node);
             }
@@ -111,27 +135,62 @@ impl Steward {
 
     pub fn link_lost(&mut self) {
         self.reading = None;
-        self.to_sweep.clear();
         self.leaseless.clear();
-        // What was not found may be written when Redis is back.
-        self.absent.clear();
-        self.ghosts.clear();
+        for hash in &mut self.hashes {
+            hash.to_sweep.clear();
+            hash.swept.clear();
+            // What was not found may be written when Redis is back.
+            hash.absent.clear();
+            hash.ghosts.clear();
+        }
     }
 
     /// A node has appeared of which nothing is known.
     pub fn read_soon(&mut self, now: Now) {
-        let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(self.read_ms + limits::READ_AGAIN_MS);
-        self.read_at_ms = self.read_at_ms.min(at_ms);
+        for hash in &mut self.hashes {
+            let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(hash.read_ms + limits::READ_AGAIN_MS);
+            hash.read_at_ms = hash.read_at_ms.min(at_ms);
+        }
     }
 
     /// A vehicle has appeared of which nothing is known. Who publishes nonsense must not keep everyone reading.
-    pub fn read_for_unknown(&mut self, now: Now) {
-        let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(self.read_ms + limits::ABSENT_MS);
-        self.read_at_ms = self.read_at_ms.min(at_ms);
+    pub fn read_for_unknown(&mut self, now: Now, world: WorldId) {
+        if let Some(hash) = self.hash(world) {
+            let at_ms = (now.mono_ms + limits::READ_SOON_MS).max(hash.read_ms + limits::ABSENT_MS);
+            hash.read_at_ms = hash.read_at_ms.min(at_ms);
+        }
+    }
+
+    /// A reading was not whole.
+    fn not_read(&mut self, now: Now, reading: Reading) {
+        if let Some(hash) = self.hash(reading.world) {
+            hash.to_sweep.extend(reading.sweeping);
+            hash.read_at_ms = hash.read_at_ms.min(now.mono_ms + limits::READ_AGAIN_MS);
+        }
+    }
+
+    /// These nodes have been swept in a world. Those that have been in all of them, and are forgotten.
+    fn swept(&mut self, world: WorldId, nodes: FxHashSet<u64>) -> Vec<u64> {
+        if let Some(hash) = self.hash(world) {
+            hash.swept.extend(&nodes);
+        }
+        let dead: Vec<u64> =
+            nodes.into_iter().filter(|node| self.hashes.iter().all(|hash| hash.swept.contains(node))).collect();
+        for node in &dead {
+            self.nodes.dead(*node);
+            self.heard.forget_node(*node);
+            self.leaseless.remove(node);
+            for hash in &mut self.hashes {
+                hash.to_sweep.remove(node);
+                hash.swept.remove(node);
+            }
+        }
+        dead
     }
 
     pub fn next_deadline(&self) -> Option<u64> {
-        let reading = self.reading.is_none().then_some(self.read_at_ms);
+        let next = self.hashes.iter().map(|hash| hash.read_at_ms).min();
+        let reading = next.filter(|_| self.reading.is_none());
         [reading, Some(self.lease_at_ms), self.nodes.next_deadline()].into_iter().flatten().min()
     }
 }
@@ -154,7 +213,7 @@ impl Shard {
                 bus.workers,
                 env!("CARGO_PKG_VERSION")
             );
-            let (key, px) = (bus.names.lease.as_bytes(), lease_ms.to_string());
+            let (key, px) = (bus.realms.lease.as_bytes(), lease_ms.to_string());
             let args: [&[u8]; 5] = [b"SET", key, value.as_bytes(), b"PX", px.as_bytes()];
             let sent = bus.client.send(now, Some(key), &args, Ask::Nothing);
             self.count_command(sent);
@@ -162,16 +221,20 @@ impl Shard {
         let Some(bus) = &mut self.bus else { return };
         let Some(steward) = &mut bus.steward else { return };
         for id in steward.nodes.overdue(now.mono_ms, lease_ms) {
-            let key = format!("{}v2v:node:{id}", bus.names.prefix);
+            let key = bus.realms.lease_of(&id);
             // It is asked again in a second.
             let _ = bus.client.send(now, Some(key.as_bytes()), &[b"EXISTS", key.as_bytes()], Ask::Lease(id));
         }
-        if steward.reading.is_none() && now.mono_ms >= steward.read_at_ms {
-            let known = self.worlds[WORLD].vehicles.iter().map(|(_, vehicle)| (vehicle.key, vehicle.epoch)).collect();
+        // The one that has waited longest.
+        let next = steward.hashes.iter_mut().min_by_key(|hash| hash.read_at_ms);
+        if let Some(hash) = next.filter(|hash| steward.reading.is_none() && now.mono_ms >= hash.read_at_ms) {
+            let vehicles = &self.worlds[hash.world].vehicles;
+            let known = vehicles.iter().map(|(_, vehicle)| (vehicle.key, vehicle.epoch)).collect();
             // What asks for a reading from now on asks for the next one.
-            steward.read_at_ms = u64::MAX;
+            hash.read_at_ms = u64::MAX;
             steward.reading = Some(Reading {
-                sweeping: std::mem::take(&mut steward.to_sweep),
+                world: hash.world,
+                sweeping: std::mem::take(&mut hash.to_sweep),
                 known,
                 found: FxHashSet::default(),
                 ghosts: FxHashMap::default(),
@@ -183,7 +246,9 @@ impl Shard {
 
     fn scan(&mut self, now: Now, cursor: &[u8]) {
         let Some(bus) = &mut self.bus else { return };
-        let key = bus.names.presence.as_bytes();
+        let world = bus.steward.as_ref().and_then(|steward| Some(steward.reading.as_ref()?.world));
+        let Some(realm) = world.and_then(|world| bus.realms.get(world)) else { return };
+        let key = realm.names.presence.as_bytes();
         let args: [&[u8]; 5] = [b"HSCAN", key, cursor, b"COUNT", limits::SCAN_COUNT.as_bytes()];
         if bus.client.send(now, Some(key), &args, Ask::Scan).is_err() {
             self.give_up_reading(now);
@@ -195,8 +260,7 @@ impl Shard {
         if let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut())
             && let Some(reading) = steward.reading.take()
         {
-            steward.to_sweep.extend(reading.sweeping);
-            steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + limits::READ_AGAIN_MS);
+            steward.not_read(now, reading);
         }
     }
 
@@ -246,8 +310,9 @@ impl Shard {
         let own = self.node.clone();
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
         let Some(reading) = &mut steward.reading else { return };
+        let world = reading.world;
         if node_key == own.key {
-            let vehicles = &self.worlds[WORLD].vehicles;
+            let vehicles = &self.worlds[world].vehicles;
             let driven = vehicles.by_key(key).map(|index| vehicles.at(index).epoch);
             let driven = driven.is_some_and(|epoch| (epoch.connected_ms, epoch.node) == (connected_ms, own.key));
             if driven {
@@ -255,35 +320,37 @@ impl Shard {
                 return;
             }
             // It may have left, or arrived, a moment ago; one of an earlier run of this node has not.
-            let known = steward.ghosts.get(&key).filter(|(connected, _)| *connected == connected_ms);
+            let ghosts = steward.hashes.iter().find(|hash| hash.world == world).map(|hash| &hash.ghosts);
+            let known = ghosts.and_then(|ghosts| ghosts.get(&key)).filter(|(connected, _)| *connected == connected_ms);
             let since_ms = known.map_or(now.mono_ms, |(_, since_ms)| *since_ms);
             if connected_ms < own.epoch || now.mono_ms >= since_ms + limits::ABSENT_MS {
-                let left = left(vehicle_id, epoch, now.unix_ms);
+                let left = left(world, vehicle_id, epoch, now.unix_ms);
                 self.delete_entry(now, &left.clone(), Ask::Removed(left));
             } else {
                 reading.ghosts.insert(key, (connected_ms, since_ms));
             }
             return;
         }
-        let vehicles = &self.worlds[WORLD].vehicles;
+        let vehicles = &self.worlds[world].vehicles;
         // Where an older registration stands than the one that is known here, that one may have ended unheard.
         if vehicles.by_key(key).is_none_or(|index| vehicles.at(index).epoch <= epoch) {
             reading.found.insert(key);
         }
         if reading.sweeping.contains(&node_key) {
             let last_seen = now.unix_ms.saturating_sub(self.config.redis.lease_ms);
-            self.sweep_entry(now, &node, left(vehicle_id, epoch, last_seen));
+            self.sweep_entry(now, &node, left(world, vehicle_id, epoch, last_seen));
             return;
         }
         steward.nodes.mentioned(node_key, &node, now.mono_ms);
-        self.entered_elsewhere(now, &node, identity, epoch);
+        self.entered_elsewhere(now, world, &node, identity, epoch);
     }
 
     fn sweep_entry(&mut self, now: Now, node: &str, left: Left) {
         let Some(bus) = &mut self.bus else { return };
+        let Some(realm) = bus.realms.get(left.world) else { return };
         let vehicle_id = left.vehicle_id.clone();
         let args = scripts::sweep_one(&vehicle_id, node, left.epoch.connected_ms);
-        let key = bus.names.presence.as_bytes();
+        let key = realm.names.presence.as_bytes();
         let sent = bus.client.run(now, &scripts::SWEEP_ONE, key, &args.slices(), Ask::Removed(left));
         if sent.is_err()
             && let Some(reading) = bus.steward.as_mut().and_then(|steward| steward.reading.as_mut())
@@ -298,19 +365,27 @@ impl Shard {
         // 0: somebody else has deleted it, and announces it; or the vehicle has come back.
         if reply.as_ref().and_then(scripts::was_done) == Some(true) {
             self.out.counters.backplane.swept += 1;
-            self.left_elsewhere(now, &left.vehicle_id, left.epoch.connected_ms, (left.status, left.last_seen));
+            self.left_elsewhere(
+                now,
+                left.world,
+                &left.vehicle_id,
+                left.epoch.connected_ms,
+                (left.status, left.last_seen),
+            );
             self.announce_left(now, &left, Ask::Nothing);
         }
     }
 
     fn reading_done(&mut self, now: Now) {
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
-        let Some(reading) = steward.reading.take() else { return };
-        steward.ghosts = reading.ghosts;
-        let absent_before = std::mem::take(&mut steward.absent);
+        let Some(mut reading) = steward.reading.take() else { return };
+        let (world, is_early) = (reading.world, now.mono_ms < steward.ready_ms + limits::ABSENT_MS);
+        let Some(hash) = steward.hash(world) else { return };
+        hash.ghosts = std::mem::take(&mut reading.ghosts);
+        let absent_before = std::mem::take(&mut hash.absent);
         let (mut orphans, mut doubted, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
-        let vehicles = &self.worlds[WORLD].vehicles;
-        for (key, epoch) in reading.known {
+        let vehicles = &self.worlds[world].vehicles;
+        for (key, epoch) in std::mem::take(&mut reading.known) {
             let Some(index) = vehicles.by_key(key) else { continue };
             if reading.found.contains(&key) || vehicles.at(index).epoch != epoch {
                 continue;
@@ -331,34 +406,28 @@ impl Shard {
                     since_ms = now.mono_ms;
                     doubted.push((identity.clone(), epoch));
                 }
-                steward.absent.insert(key, (epoch, since_ms));
+                hash.absent.insert(key, (epoch, since_ms));
             }
         }
         // When Redis comes back, others come back after this host, and change what it has read.
-        let is_early = now.mono_ms < steward.ready_ms + limits::ABSENT_MS;
-        let waits = is_early || !steward.absent.is_empty() || !steward.ghosts.is_empty();
+        let waits = is_early || !hash.absent.is_empty() || !hash.ghosts.is_empty();
         let pause_ms = if waits { limits::ABSENT_MS } else { limits::READ_EVERY_MS };
-        steward.read_ms = now.mono_ms;
-        steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + pause_ms);
+        hash.read_ms = now.mono_ms;
+        hash.read_at_ms = hash.read_at_ms.min(now.mono_ms + pause_ms);
         let mut dead = Vec::new();
         if reading.incomplete {
-            steward.to_sweep.extend(reading.sweeping);
-            steward.read_at_ms = steward.read_at_ms.min(now.mono_ms + limits::READ_AGAIN_MS);
+            steward.not_read(now, reading);
         } else {
-            for node in reading.sweeping {
-                steward.nodes.dead(node);
-                steward.heard.forget_node(node);
-                dead.push(node);
-            }
+            dead = steward.swept(world, reading.sweeping);
         }
         for node in dead {
-            self.mesh.tell_all(Note { world: WORLD, what: What::NodeDead { node } }, &mut self.out.counters);
+            self.mesh.tell_all(Note { world, what: What::NodeDead { node } }, &mut self.out.counters);
             self.forget_node(node);
         }
         for (identity, epoch) in orphans {
             // Its entry had been lost, and its node is dead: nobody else would learn it from the hash.
-            let left = left(&identity.vehicle_id, epoch, now.unix_ms);
-            self.left_elsewhere(now, &left.vehicle_id, epoch.connected_ms, (left.status, left.last_seen));
+            let left = left(world, &identity.vehicle_id, epoch, now.unix_ms);
+            self.left_elsewhere(now, world, &left.vehicle_id, epoch.connected_ms, (left.status, left.last_seen));
             self.announce_left(now, &left, Ask::Nothing);
         }
         for (identity, epoch) in doubted {
@@ -367,16 +436,16 @@ impl Shard {
             };
             let kind = Kind::Doubt { vehicle_id: &identity.vehicle_id, connected_ms: epoch.connected_ms };
             // It is asked again.
-            let _ = self.post(now, To::Node(&node), &kind, None, Ask::Nothing);
+            let _ = self.post(now, world, To::Node(&node), &kind, None, Ask::Nothing);
         }
         if unwritten.len() <= limits::ASSERTS_MAX {
             for (key, home) in unwritten {
-                self.have_asserted(now, key, home);
+                self.have_asserted(now, world, key, home);
             }
         } else {
-            let note = Note { world: WORLD, what: What::RewriteEntries };
+            let note = Note { world, what: What::RewriteEntries };
             self.mesh.tell_all(note, &mut self.out.counters);
-            self.rewrite_all();
+            self.rewrite_all(world);
         }
     }
 
@@ -386,33 +455,46 @@ impl Shard {
         let Some(steward) = &mut bus.steward else { return };
         match reply.and_then(|reply| reply.as_integer()) {
             Some(0) => {
-                steward.leaseless.insert(state::key(&id));
-                let key = bus.names.sweep.as_bytes();
+                let node = state::key(&id);
+                steward.leaseless.insert(node);
                 let px = limits::SWEEP_LOCK_MS.to_string();
-                let args: [&[u8]; 6] = [b"SET", key, self.node.id.as_bytes(), b"NX", b"PX", px.as_bytes()];
-                let sent = bus.client.send(now, Some(key), &args, Ask::SweepLock(id));
+                // Each world has its own lock: not every host has all tenants.
+                let unswept = steward.hashes.iter().filter(|hash| !hash.swept.contains(&node));
+                let mut sent = Ok(());
+                for realm in unswept.filter_map(|hash| bus.realms.get(hash.world)) {
+                    let key = realm.names.sweep.as_bytes();
+                    let args: [&[u8]; 6] = [b"SET", key, self.node.id.as_bytes(), b"NX", b"PX", px.as_bytes()];
+                    sent = sent.and(bus.client.send(now, Some(key), &args, Ask::SweepLock(realm.world, id.clone())));
+                }
                 self.count_command(sent);
             }
-            Some(_) => steward.nodes.is_alive(state::key(&id), now.mono_ms),
+            Some(_) => {
+                steward.leaseless.remove(&state::key(&id));
+                steward.nodes.is_alive(state::key(&id), now.mono_ms);
+            }
             None => {}
         }
     }
 
     /// Null: another host sweeps.
-    pub(super) fn sweep_lock_asked(&mut self, now: Now, id: Arc<str>, reply: Option<Reply>) {
+    pub(super) fn sweep_lock_asked(&mut self, now: Now, world: WorldId, id: Arc<str>, reply: Option<Reply>) {
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
         if let Some(Reply::Text(_)) = reply {
             tracing::info!(node = &*id, "a node has died; its vehicles are swept");
             // All that are dead by now: there is one lock for everyone.
-            steward.to_sweep.extend(steward.leaseless.drain());
-            steward.read_at_ms = now.mono_ms;
+            let dead = std::mem::take(&mut steward.leaseless);
+            if let Some(hash) = steward.hash(world) {
+                hash.to_sweep.extend(dead.difference(&hash.swept));
+                hash.read_at_ms = now.mono_ms;
+            }
+            steward.leaseless = dead;
         }
     }
 
     /// At an orderly end nobody needs to wait for the lease.
     pub(super) fn give_up_lease(&mut self, now: Now) {
         if let Some(bus) = self.bus.as_mut().filter(|bus| bus.steward.is_some()) {
-            let key = bus.names.lease.as_bytes();
+            let key = bus.realms.lease.as_bytes();
             // If it does not arrive, the lease ends by itself.
             let _ = bus.client.send(now, Some(key), &[b"DEL", key], Ask::Nothing);
         }
@@ -427,6 +509,6 @@ impl Shard {
     }
 }
 
-fn left(vehicle_id: &str, epoch: Epoch, last_seen: u64) -> Left {
-    Left { vehicle_id: vehicle_id.into(), epoch, status: Status::Offline, last_seen }
+fn left(world: WorldId, vehicle_id: &str, epoch: Epoch, last_seen: u64) -> Left {
+    Left { world, vehicle_id: vehicle_id.into(), epoch, status: Status::Offline, last_seen }
 }

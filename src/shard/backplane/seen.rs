@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::limits;
+use crate::shard::world::WorldId;
 
 /// A window of the newest ids, as hashes of 128 bits: two ids that differ do not meet in practice, and a long one takes
 /// no more room than a short one.
@@ -17,9 +18,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Remembers an id; false: it had been there before. Beyond [`limits::ALERT_IDS_MAX`] the oldest is forgotten.
-    pub fn insert(&mut self, id: &str) -> bool {
-        let hash = xxh3_128(id.as_bytes());
+    /// Remembers an id of a world; false: it had been there before. Beyond [`limits::ALERT_IDS_MAX`] the oldest is forgotten.
+    pub fn insert(&mut self, world: WorldId, id: &str) -> bool {
+        // What one tenant has been told says nothing to another.
+        let hash = xxh3_128_with_seed(id.as_bytes(), world.0.into());
         if self.hashes.contains(&hash) {
             return false;
         }
@@ -37,20 +39,29 @@ impl Seen {
 mod tests {
     use super::*;
 
+    const WORLD: WorldId = WorldId(0);
+
     #[test]
     fn an_id_is_new_once_and_again_when_it_has_left_the_window() {
         let mut seen = Seen::default();
-        assert!(seen.insert("first"));
-        assert!(!seen.insert("first"));
-        assert!(seen.insert(""), "an empty id is one too");
-        assert!(!seen.insert(""));
+        assert!(seen.insert(WORLD, "first"));
+        assert!(!seen.insert(WORLD, "first"));
+        assert!(seen.insert(WORLD, ""), "an empty id is one too");
+        assert!(!seen.insert(WORLD, ""));
         for count in 2..limits::ALERT_IDS_MAX {
-            assert!(seen.insert(&count.to_string()));
+            assert!(seen.insert(WORLD, &count.to_string()));
         }
-        assert!(!seen.insert("first"), "the window is full, and nothing has left it");
-        assert!(seen.insert("one more"));
-        assert!(!seen.insert(""), "only the oldest has left");
-        assert!(seen.insert("first"));
+        assert!(!seen.insert(WORLD, "first"), "the window is full, and nothing has left it");
+        assert!(seen.insert(WORLD, "one more"));
+        assert!(!seen.insert(WORLD, ""), "only the oldest has left");
+        assert!(seen.insert(WORLD, "first"));
+    }
+
+    #[test]
+    fn an_id_is_new_in_each_world() {
+        let mut seen = Seen::default();
+        assert!(seen.insert(WORLD, "first") && seen.insert(WorldId(2), "first") && seen.insert(WorldId(3), "first"));
+        assert!(!seen.insert(WorldId(2), "first"));
     }
 
     #[test]
@@ -58,7 +69,7 @@ mod tests {
         let mut seen = Seen::default();
         assert_eq!((seen.hashes.capacity(), seen.order.capacity()), (0, 0));
         for count in 0..3 * limits::ALERT_IDS_MAX {
-            assert!(seen.insert(&count.to_string()));
+            assert!(seen.insert(WORLD, &count.to_string()));
             assert_eq!(seen.hashes.len(), seen.order.len());
         }
         assert_eq!(seen.order.len(), limits::ALERT_IDS_MAX);

@@ -17,7 +17,7 @@ use super::client::Spread;
 use super::counters::Dropped;
 use super::interest::Change;
 use super::streams::Heard;
-use super::{Ask, Backplane, WORLD};
+use super::{Ask, Backplane};
 
 /// Where a vehicle is, says a node that this shard does not know it from.
 pub struct Early {
@@ -64,18 +64,11 @@ impl Walk {
 }
 
 impl Backplane {
-    /// The square of a channel, if it is one of positions.
-    pub(super) fn square_of(&self, channel: &[u8]) -> Option<Square> {
-        Square::parse(channel.strip_prefix(self.names.cells.as_bytes())?)
-    }
-
-    fn channel_of(&self, square: Square) -> Vec<u8> {
-        [self.names.cells.as_bytes(), &square.name()].concat()
-    }
-
     /// A vehicle is no longer this shard's: nothing more is published of it.
-    pub fn forget_position(&mut self, key: u64) {
-        self.positions.forget(key);
+    pub fn forget_position(&mut self, world: WorldId, key: u64) {
+        if let Some(realm) = self.realms.get_mut(world) {
+            realm.positions.forget(key);
+        }
     }
 }
 
@@ -83,9 +76,7 @@ impl Shard {
     /// A vehicle of this host is somewhere else, or has become this host's, or another's: which squares matter for it
     /// may have changed.
     pub(in super::super) fn watch_around(&mut self, now: Now, world: WorldId, index: u32) {
-        if self.bus.is_none() || world != WORLD {
-            return;
-        }
+        let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world)) else { return };
         let world = &mut self.worlds[world];
         let reach_m = world.hysteresis.exit_m + limits::SQUARE_MARGIN_M;
         let vehicle = world.vehicles.at_mut(index);
@@ -94,71 +85,74 @@ impl Shard {
             _ => Squares::NONE,
         };
         let before = std::mem::replace(&mut vehicle.squares, squares);
-        if before != squares
-            && let Some(bus) = &mut self.bus
-        {
-            bus.interest.moved(before, squares, now.mono_ms);
+        if before != squares {
+            realm.interest.moved(before, squares, now.mono_ms);
         }
     }
 
     /// A vehicle is gone.
-    pub(in super::super) fn watch_no_more(&mut self, now: Now, squares: Squares) {
-        if let Some(bus) = &mut self.bus {
-            bus.interest.moved(squares, Squares::NONE, now.mono_ms);
+    pub(in super::super) fn watch_no_more(&mut self, now: Now, world: WorldId, squares: Squares) {
+        if let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world)) {
+            realm.interest.moved(squares, Squares::NONE, now.mono_ms);
         }
     }
 
     /// Subscribes to what has come into reach, and forgets what has been out of it for a while.
     pub(super) fn settle_squares(&mut self, now: Now) {
         let Some(bus) = &mut self.bus else { return };
-        for change in bus.interest.due(now.mono_ms) {
-            match change {
-                Change::Want(square) => bus.client.subscribe(now, Spread::Sharded, &bus.channel_of(square)),
-                Change::Leave(square) => {
-                    bus.client.unsubscribe(now, Spread::Sharded, &bus.channel_of(square));
-                    bus.streams.forget(square);
-                    let note = Note { world: WORLD, what: What::Forgotten(square) };
-                    self.mesh.tell_all(note, &mut self.out.counters);
+        for realm in bus.realms.iter_mut() {
+            for change in realm.interest.due(now.mono_ms) {
+                match change {
+                    Change::Want(square) => bus.client.subscribe(now, Spread::Sharded, &realm.channel_of(square)),
+                    Change::Leave(square) => {
+                        bus.client.unsubscribe(now, Spread::Sharded, &realm.channel_of(square));
+                        realm.streams.forget(square);
+                        let note = Note { world: realm.world, what: What::Forgotten(square) };
+                        self.mesh.tell_all(note, &mut self.out.counters);
+                    }
+                    Change::Forget(square) => drop(realm.walk.forgotten.insert(square)),
                 }
-                Change::Forget(square) => drop(bus.walk.forgotten.insert(square)),
             }
         }
-        self.walk_squares(now);
+        for world in bus.realms.worlds() {
+            self.walk_squares(now, world);
+        }
     }
 
     /// The shard that listens to a square does so no more.
-    pub(in super::super) fn square_forgotten(&mut self, square: Square) {
-        if let Some(bus) = &mut self.bus
-            && bus.interest.forgotten(square)
+    pub(in super::super) fn square_forgotten(&mut self, world: WorldId, square: Square) {
+        if let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world))
+            && realm.interest.forgotten(square)
         {
-            bus.walk.forgotten.insert(square);
+            realm.walk.forgotten.insert(square);
         }
     }
 
-    /// Looks at every vehicle once for all squares in which something is to be done, and not too often: a fleet that
+    /// Looks at every vehicle of a world once for all squares in which something is to be done, and not too often: a fleet that
     /// goes home leaves hundreds of squares.
-    fn walk_squares(&mut self, now: Now) {
+    fn walk_squares(&mut self, now: Now, of: WorldId) {
         let Some(bus) = &mut self.bus else { return };
+        let Some(realm) = bus.realms.get_mut(of) else { return };
         if bus.ready {
-            bus.walk.asked.extend(bus.positions.due_asks(now.mono_ms));
+            realm.walk.asked.extend(realm.positions.due_asks(now.mono_ms));
         }
-        if !bus.walk.is_due(now.mono_ms) {
+        if !realm.walk.is_due(now.mono_ms) {
             return;
         }
-        bus.walk.again_ms = now.mono_ms + limits::WALK_MS;
+        realm.walk.again_ms = now.mono_ms + limits::WALK_MS;
         let (mut lost, mut doubtful) = (Vec::new(), Vec::new());
-        let world = &mut self.worlds[WORLD];
+        let world = &mut self.worlds[of];
         for (index, vehicle) in world.vehicles.iter() {
             let Some(position) = &vehicle.position else { continue };
             let square = Square::of(position.place);
             if vehicle.epoch.node == self.node.key {
-                if vehicle.driving().is_some() && bus.walk.asked.contains(&square) {
-                    bus.positions.moved(position.sample, square);
+                if vehicle.driving().is_some() && realm.walk.asked.contains(&square) {
+                    realm.positions.moved(position.sample, square);
                 }
-            } else if bus.walk.forgotten.contains(&square) {
+            } else if realm.walk.forgotten.contains(&square) {
                 // What is known of it grows old from now on.
                 lost.push(index);
-            } else if let Some(asked_ms) = bus.walk.counted.get(&square)
+            } else if let Some(asked_ms) = realm.walk.counted.get(&square)
                 // The answer may have been quicker than this walk.
                 && position.updated_ms < *asked_ms
                 && vehicle.unconfirmed_ms.is_none()
@@ -166,68 +160,75 @@ impl Shard {
                 doubtful.push(index);
             }
         }
-        bus.walk.clear();
+        realm.walk.clear();
         for index in lost {
-            self.lose(now, index);
+            self.lose(now, of, index);
         }
         for index in doubtful {
-            let world = &mut self.worlds[WORLD];
+            let world = &mut self.worlds[of];
             world.vehicles.at_mut(index).unconfirmed_ms = Some(now.mono_ms);
-            let timer = Timer::Unconfirmed(Box::new((WORLD, world.vehicles.slot(index), now.mono_ms)));
+            let timer = Timer::Unconfirmed(Box::new((of, world.vehicles.slot(index), now.mono_ms)));
             self.out.timers.set(now.mono_ms + limits::UNCONFIRMED_MS, timer);
             let key = world.vehicles.at(index).key;
-            self.look_after(now, key);
+            self.look_after(now, of, key);
         }
     }
 
     /// Nothing more will be heard of where a vehicle of another host is.
-    pub(in super::super) fn lose(&mut self, now: Now, index: u32) {
-        let world = &mut self.worlds[WORLD];
+    pub(in super::super) fn lose(&mut self, now: Now, of: WorldId, index: u32) {
+        let world = &mut self.worlds[of];
         world.lose(now, index, &mut self.out, &mut self.ids);
         let key = world.vehicles.at(index).key;
-        self.look_after(now, key);
+        self.look_after(now, of, key);
     }
 
     /// A vehicle of this shard has moved.
     pub(in super::super) fn tell_hosts_where(&mut self, world: WorldId, note: &StateNote) {
         if let Some(bus) = &mut self.bus
             && bus.ready
-            && world == WORLD
+            && let Some(realm) = bus.realms.get_mut(world)
         {
             let state = note.sample.state();
-            bus.positions.moved(note.sample, Square::of(Place::from_e7(state.lat_e7, state.lon_e7)));
+            realm.positions.moved(note.sample, Square::of(Place::from_e7(state.lat_e7, state.lon_e7)));
         }
     }
 
     /// Publishes what has moved since the last tick, unless Redis is behind: then the newest goes a little later.
     pub(super) fn publish_positions(&mut self, now: Now) {
         let tick_ms = self.config.redis.position_tick_ms;
-        let Some(bus) = &mut self.bus else { return };
-        if bus.client.in_flight_bytes() > limits::STATES_IN_FLIGHT_BYTES_MAX {
-            return;
-        }
-        let Some(pieces) = bus.positions.take(now.mono_ms, tick_ms) else { return };
-        for (square, states) in pieces {
+        let Some(bus) = &self.bus else { return };
+        for world in bus.realms.worlds() {
             let Some(bus) = &mut self.bus else { return };
-            let header = Header {
-                kind: bus::Kind::States,
-                worker: self.mesh.shard().0,
-                sequence: bus.positions.next_sequence(square),
-                node: self.node.key,
-                epoch: self.node.epoch,
-                at: now.unix_ms,
-            };
-            bus.scratch.clear();
-            bus::encode_states(&mut bus.scratch, &header, states.iter());
-            let channel = bus.channel_of(square);
-            let sent = bus.client.publish(now, Spread::Sharded, &channel, &bus.scratch, Ask::Nothing);
-            if sent.is_ok() {
-                self.out.counters.backplane.states_out += states.len() as u64;
+            if bus.client.in_flight_bytes() > limits::STATES_IN_FLIGHT_BYTES_MAX {
+                return;
             }
-            self.count_sent(sent);
+            let realm = bus.realms.get_mut(world);
+            let pieces = realm.and_then(|realm| realm.positions.take(now.mono_ms, tick_ms));
+            for (square, states) in pieces.into_iter().flatten() {
+                self.publish_states(now, world, square, &states);
+            }
         }
+    }
+
+    /// Publishes one frame's worth of a square.
+    fn publish_states(&mut self, now: Now, world: WorldId, square: Square, states: &[Sample]) {
         let Some(bus) = &mut self.bus else { return };
-        self.out.counters.backplane.states_conflated = bus.positions.counts().conflated;
+        let Some(realm) = bus.realms.get_mut(world) else { return };
+        let header = Header {
+            kind: bus::Kind::States,
+            worker: self.mesh.shard().0,
+            sequence: realm.positions.next_sequence(square),
+            node: self.node.key,
+            epoch: self.node.epoch,
+            at: now.unix_ms,
+        };
+        bus.scratch.clear();
+        bus::encode_states(&mut bus.scratch, &header, states.iter());
+        let sent = bus.client.publish(now, Spread::Sharded, &realm.channel_of(square), &bus.scratch, Ask::Nothing);
+        if sent.is_ok() {
+            self.out.counters.backplane.states_out += states.len() as u64;
+        }
+        self.count_sent(sent);
     }
 
     /// Publishes where a vehicle of this shard is, although it has not moved.
@@ -235,18 +236,16 @@ impl Shard {
         let vehicle = self.worlds[world].vehicles.at(index);
         if let (Some(bus), Some(position)) = (&mut self.bus, &vehicle.position)
             && bus.ready
-            && world == WORLD
+            && let Some(realm) = bus.realms.get_mut(world)
         {
-            bus.positions.moved(position.sample, Square::of(position.place));
+            realm.positions.moved(position.sample, Square::of(position.place));
         }
     }
 
     /// Asks the other hosts for everything in a square.
-    pub(in super::super) fn ask_square(&mut self, now: Now, square: Square) {
-        let Some(bus) = &mut self.bus else { return };
-        if !bus.ready {
-            return;
-        }
+    pub(in super::super) fn ask_square(&mut self, now: Now, world: WorldId, square: Square) {
+        let Some(bus) = self.bus.as_mut().filter(|bus| bus.ready) else { return };
+        let Some(realm) = bus.realms.get(world) else { return };
         let header = Header {
             kind: bus::Kind::Ask,
             worker: self.mesh.shard().0,
@@ -257,26 +256,26 @@ impl Shard {
         };
         bus.scratch.clear();
         bus::encode_ask(&mut bus.scratch, &header);
-        let channel = bus.channel_of(square);
+        let channel = realm.channel_of(square);
         let sent = bus.client.publish(now, Spread::Sharded, &channel, &bus.scratch, Ask::Nothing);
         self.count_sent(sent);
         if sent.is_ok() {
             // Of those that have left while nothing was heard, nobody will say so any more.
-            self.mesh.tell_all(Note { world: WORLD, what: What::SquareCounted(square) }, &mut self.out.counters);
-            self.square_counted(now, square);
+            self.mesh.tell_all(Note { world, what: What::SquareCounted(square) }, &mut self.out.counters);
+            self.square_counted(now, world, square);
         }
     }
 
     /// This host has asked who is in a square.
-    pub(in super::super) fn square_counted(&mut self, now: Now, square: Square) {
+    pub(in super::super) fn square_counted(&mut self, now: Now, world: WorldId, square: Square) {
         // It may be another shard of this host whose link is back already.
-        if let Some(bus) = &mut self.bus {
-            bus.walk.counted.entry(square).or_insert(now.mono_ms);
+        if let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world)) {
+            realm.walk.counted.entry(square).or_insert(now.mono_ms);
         }
     }
 
     /// A bus frame on a channel that this worker listens to.
-    pub(super) fn frame_heard(&mut self, now: Now, square: Square, payload: Vec<u8>) {
+    pub(super) fn frame_heard(&mut self, now: Now, world: WorldId, square: Square, payload: Vec<u8>) {
         let dropped = &mut self.out.counters.backplane.dropped;
         if payload.len() > limits::BUS_FRAME_BYTES_MAX {
             dropped.increment(Dropped::TooLarge);
@@ -301,42 +300,43 @@ impl Shard {
             return;
         }
         // What was on its way when the square was forgotten would never be forgotten again.
-        let Some(bus) = self.bus.as_mut().filter(|bus| bus.interest.wants(square)) else { return };
+        let realm = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world));
+        let Some(realm) = realm.filter(|realm| realm.interest.wants(square)) else { return };
         let counters = &mut self.out.counters.backplane;
         counters.consumed += 1;
         counters.lag_ms.observe(now.unix_ms.saturating_sub(header.at));
         if header.kind == bus::Kind::Ask {
-            self.everyone_asked(now, square);
+            self.everyone_asked(now, world, square);
             return;
         }
-        match bus.streams.heard(square, &header, now.mono_ms) {
+        match realm.streams.heard(square, &header, now.mono_ms) {
             Heard::First | Heard::InOrder => {}
             Heard::Gap(missing) => {
                 counters.gaps += u64::from(missing);
-                self.ask_square(now, square);
+                self.ask_square(now, world, square);
             }
-            Heard::Restarted => self.ask_square(now, square),
+            Heard::Restarted => self.ask_square(now, world, square),
             Heard::Old => {
                 counters.dropped.increment(Dropped::Old);
                 return;
             }
         }
         let frame: Arc<[u8]> = payload.into();
-        let note = Note { world: WORLD, what: What::BusFrame { square, frame: frame.clone() } };
+        let note = Note { world, what: What::BusFrame { square, frame: frame.clone() } };
         self.mesh.tell_all(note, &mut self.out.counters);
-        self.states_heard(now, &frame);
+        self.states_heard(now, world, &frame);
     }
 
     /// A bus frame on a channel that another shard listens to.
-    pub(in super::super) fn frame_passed_on(&mut self, now: Now, square: Square, frame: &[u8]) {
-        if let Some(bus) = &mut self.bus {
-            bus.interest.heard(square, now.mono_ms);
+    pub(in super::super) fn frame_passed_on(&mut self, now: Now, world: WorldId, square: Square, frame: &[u8]) {
+        if let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world)) {
+            realm.interest.heard(square, now.mono_ms);
         }
-        self.states_heard(now, frame);
+        self.states_heard(now, world, frame);
     }
 
     /// The positions in a bus frame, which has been checked.
-    fn states_heard(&mut self, now: Now, frame: &[u8]) {
+    fn states_heard(&mut self, now: Now, of: WorldId, frame: &[u8]) {
         let Ok((header, states)) = bus::decode(frame) else { return };
         let (mut known, mut unknown) = (0, 0);
         for sample in states {
@@ -345,7 +345,7 @@ impl Shard {
                 unknown += 1;
                 continue;
             }
-            let world = &mut self.worlds[WORLD];
+            let world = &mut self.worlds[of];
             let found = world.vehicles.by_key(state.key);
             let Some(index) = found.filter(|index| world.vehicles.at(*index).epoch.node == header.node) else {
                 // One that has just left, or has been taken over by this host, may still be under way.
@@ -353,17 +353,17 @@ impl Shard {
                     || world.departed.contains_key(&state.key);
                 unknown += u64::from(!is_late);
                 if let Some(bus) = &mut self.bus
-                    && (bus.early.len() < limits::EARLY_MAX || bus.early.contains_key(&state.key))
+                    && (bus.early.len() < limits::EARLY_MAX || bus.early.contains_key(&(of, state.key)))
                 {
                     let (node, at, heard_ms) = (header.node, header.at, now.mono_ms);
-                    bus.early.insert(state.key, Early { node, sample, at, heard_ms });
+                    bus.early.insert((of, state.key), Early { node, sample, at, heard_ms });
                 }
                 continue;
             };
             known += 1;
             if let Some(bus) = self.bus.as_mut().filter(|bus| !bus.early.is_empty()) {
                 // What another node had said of it is older.
-                bus.early.remove(&state.key);
+                bus.early.remove(&(of, state.key));
             }
             let vehicle = world.vehicles.at_mut(index);
             let updated_ms = vehicle.position.as_ref().map(|position| position.updated_ms);
@@ -378,11 +378,11 @@ impl Shard {
                 // Said again because somebody has asked: it is still there.
                 position.updated_ms = now.mono_ms;
                 if vehicle.unconfirmed_ms.take().is_some() {
-                    self.look_after(now, state.key);
+                    self.look_after(now, of, state.key);
                 }
                 continue;
             }
-            self.place_elsewhere(now, index, sample);
+            self.place_elsewhere(now, of, index, sample);
         }
         // Each worker looks at every frame; the steward counts.
         if let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) {
@@ -391,21 +391,22 @@ impl Shard {
             counters.dropped.add(Dropped::UnknownVehicle, unknown);
             if unknown > 0 {
                 // Its registration may have been missed.
-                steward.read_for_unknown(now);
+                steward.read_for_unknown(now, of);
             }
         }
     }
 
     /// A vehicle of another host is here.
-    fn place_elsewhere(&mut self, now: Now, index: u32, sample: Sample) {
-        self.worlds[WORLD].place(index, sample, now);
-        self.look_after(now, sample.key());
+    fn place_elsewhere(&mut self, now: Now, of: WorldId, index: u32, sample: Sample) {
+        self.worlds[of].place(index, sample, now);
+        self.look_after(now, of, sample.key());
         let state = sample.state();
         let wanted = Square::of(Place::from_e7(state.lat_e7, state.lon_e7));
-        if self.bus.as_ref().is_some_and(|bus| !bus.interest.wants(wanted)) {
+        let realm = self.bus.as_ref().and_then(|bus| bus.realms.get(of));
+        if realm.is_some_and(|realm| !realm.interest.wants(wanted)) {
             // It has left for where this host does not listen: nobody here is near it any more, and nothing more will
             // be heard of it.
-            self.lose(now, index);
+            self.lose(now, of, index);
         }
     }
 
@@ -413,8 +414,7 @@ impl Shard {
     /// registration, which is told over another link.
     pub(in super::super) fn keep_early(&mut self, now: Now, world: WorldId, index: u32, last_seen: u64) {
         let vehicle = self.worlds[world].vehicles.at(index);
-        if world == WORLD
-            && vehicle.epoch.node != self.node.key
+        if vehicle.epoch.node != self.node.key
             && vehicle.heard_at > last_seen
             && let Some(position) = &vehicle.position
             && let Some(bus) = &mut self.bus
@@ -423,7 +423,7 @@ impl Shard {
             // Only its time can tell.
             let heard_ms = now.mono_ms.saturating_sub(limits::EARLY_UNDATED_MS);
             let (node, at) = (vehicle.epoch.node, vehicle.heard_at);
-            bus.early.insert(vehicle.key, Early { node, sample: position.sample, at, heard_ms });
+            bus.early.insert((world, vehicle.key), Early { node, sample: position.sample, at, heard_ms });
         }
     }
 
@@ -431,8 +431,7 @@ impl Shard {
     pub(in super::super) fn place_early(&mut self, now: Now, world: WorldId, index: u32) {
         let vehicle = self.worlds[world].vehicles.at(index);
         let (key, epoch) = (vehicle.key, vehicle.epoch);
-        if world == WORLD
-            && let Some(early) = self.bus.as_mut().and_then(|bus| bus.early.remove(&key))
+        if let Some(early) = self.bus.as_mut().and_then(|bus| bus.early.remove(&(world, key)))
             && early.node == epoch.node
         {
             // It may be from an earlier registration on that node. A registration is dated ahead of its node's clock if
@@ -440,30 +439,31 @@ impl Shard {
             let is_just_heard = now.mono_ms < early.heard_ms + limits::EARLY_UNDATED_MS;
             if early.at >= epoch.connected_ms || is_just_heard {
                 self.worlds[world].vehicles.at_mut(index).heard_at = early.at;
-                self.place_elsewhere(now, index, early.sample);
+                self.place_elsewhere(now, world, index, early.sample);
             }
         }
     }
 
     /// Every shard of this host is to say who is in a square.
-    pub(super) fn everyone_asked(&mut self, now: Now, square: Square) {
-        self.mesh.tell_all(Note { world: WORLD, what: What::AskSquare(square) }, &mut self.out.counters);
-        self.square_asked(now, square);
+    pub(super) fn everyone_asked(&mut self, now: Now, world: WorldId, square: Square) {
+        self.mesh.tell_all(Note { world, what: What::AskSquare(square) }, &mut self.out.counters);
+        self.square_asked(now, world, square);
     }
 
     /// Another host wants to know who is in a square.
-    pub(in super::super) fn square_asked(&mut self, now: Now, square: Square) {
+    pub(in super::super) fn square_asked(&mut self, now: Now, world: WorldId, square: Square) {
         if let Some(bus) = self.bus.as_mut().filter(|bus| bus.ready)
-            && bus.positions.ask(square, now.mono_ms)
+            && let Some(realm) = bus.realms.get_mut(world)
+            && realm.positions.ask(square, now.mono_ms)
         {
-            bus.walk.asked.insert(square);
+            realm.walk.asked.insert(square);
         }
     }
 
     /// A node has died, and its vehicles are gone.
     pub(in super::super) fn forget_node(&mut self, node: u64) {
         if let Some(bus) = &mut self.bus {
-            bus.streams.forget_node(node);
+            bus.realms.iter_mut().for_each(|realm| realm.streams.forget_node(node));
             bus.node_names.remove(&node);
         }
     }

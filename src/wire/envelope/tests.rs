@@ -12,13 +12,18 @@ const ONLINE: &str = r#"{"event":"presence_update","data":{"vehicleId":"veh-1","
 const OFFLINE: &str = r#"{"event":"presence_update","data":{"vehicleId":"veh-1","status":"offline","lastSeen":9}}"#;
 const TEXT: &str = r#"{"event":"radio_text","data":{"from":"7","content":"é \"quoted\"\n"}}"#;
 
-const SOURCE: Source<'_> = Source { node: "node-a.1", epoch: 1_759_000_000_000, worker: 3, at: 1_760_000_000_000 };
+const SOURCE: Source<'_> =
+    Source { node: "node-a.1", epoch: 1_759_000_000_000, worker: 3, at: 1_760_000_000_000, tenant: None };
 
 const WHO: Who<'_> = Who { driver_name: "Ana \"é\"", license_plate: Some("TX-1"), model: None, color: Some("") };
 
 fn written(kind: &Kind<'_>, obj: Option<&str>) -> String {
+    written_for(None, kind, obj)
+}
+
+fn written_for(tenant: Option<&str>, kind: &Kind<'_>, obj: Option<&str>) -> String {
     let mut out = vec![];
-    write(&mut out, &SOURCE, kind, obj.map(str::as_bytes));
+    write(&mut out, &Source { tenant, ..SOURCE }, kind, obj.map(str::as_bytes));
     String::from_utf8(out).expect("we write UTF-8")
 }
 
@@ -38,8 +43,17 @@ fn every_kind() -> Vec<(Kind<'static>, Option<&'static str>)> {
         (Kind::Alert { seq: 1 }, Some(ALERT)),
         (Kind::Presence { connected_ms: 8, identity: Some(WHO) }, Some(ONLINE)),
         (Kind::Presence { connected_ms: 8, identity: None }, Some(OFFLINE)),
-        (Kind::Beat { head: 0, workers: 16, lease_ms: 10_000, leaving: false }, None),
-        (Kind::Beat { head: 7, workers: 1, lease_ms: 10_000, leaving: true }, None),
+        (Kind::Beat { head: 0, heads: vec![], workers: 16, lease_ms: 10_000, leaving: false }, None),
+        (
+            Kind::Beat {
+                head: 7,
+                heads: vec![("a.b_c-D", 1 << 53), ("north", 1)],
+                workers: 1,
+                lease_ms: 9,
+                leaving: true,
+            },
+            None,
+        ),
         (Kind::Again { of: 2, from: 1, since: 1_759_999_999_999 }, None),
         (Kind::Resent { to: 9 }, None),
         (Kind::Doubt { vehicle_id: "veh-1", connected_ms: 8 }, None),
@@ -78,7 +92,8 @@ fn others_read_what_the_contract_says() {
         json!({"kind": "presence", "connectedAt": 8, "driverName": WHO.driver_name, "vehicleInfo": info}),
         json!({"kind": "presence", "connectedAt": 8}),
         json!({"kind": "beat", "head": 0, "workers": 16, "leaseMs": 10_000, "leaving": false}),
-        json!({"kind": "beat", "head": 7, "workers": 1, "leaseMs": 10_000, "leaving": true}),
+        json!({"kind": "beat", "head": 7, "heads": {"a.b_c-D": 1u64 << 53, "north": 1}, "workers": 1, "leaseMs": 9,
+            "leaving": true}),
         json!({"kind": "again", "of": 2, "from": 1, "since": 1_759_999_999_999u64}),
         json!({"kind": "resent", "to": 9}),
         json!({"kind": "doubt", "vehicleId": "veh-1", "connectedAt": 8}),
@@ -105,7 +120,7 @@ fn what_existing_servers_publish() {
     let text = r#" {"obj": {"event": "presence_update", "data": {"vehicleId": "bus-7", "status": "online",
         "lastSeen": 1.76e12, "extra": [1]}}, "origin": 4711} "#;
     reading(text, |envelope| {
-        let Envelope { origin, obj, ringroad } = envelope.unwrap();
+        let Envelope { origin, obj, ringroad, tenant: None } = envelope.unwrap() else { panic!("of a tenant") };
         assert_eq!((origin, ringroad), (Origin::Number(4711.0), None));
         let Obj { event, text, id, vehicle_id, status, last_seen } = obj.unwrap();
         assert_eq!((event, id, vehicle_id), ("presence_update", None, Some("bus-7")));
@@ -116,7 +131,7 @@ fn what_existing_servers_publish() {
     });
     let alert = format!(r#"{{"origin": "worker 12/é", "obj": {ALERT}, "more": null}}"#);
     reading(&alert, |envelope| {
-        let Envelope { origin, obj, ringroad } = envelope.unwrap();
+        let Envelope { origin, obj, ringroad, tenant: None } = envelope.unwrap() else { panic!("of a tenant") };
         assert_eq!((origin, ringroad), (Origin::Text("worker 12/é"), None));
         let obj = obj.unwrap();
         assert_eq!((obj.event, obj.id, obj.vehicle_id), ("emergency_alert", Some("a-1"), None));
@@ -175,8 +190,8 @@ fn what_gateways_say_is_whole_or_refused() {
                 _ => Malformed::Field,
             };
             for wrong in [None, Some(json!([])), Some(json!(-1)), Some(json!("no kind, no id")), Some(json!(1e16))] {
-                // Registrations may leave out what they are about.
-                if name == "vehicleInfo" && wrong.is_none() {
+                // Registrations may leave out what they are about, and beats tenants.
+                if ["vehicleInfo", "heads"].contains(&&**name) && wrong.is_none() {
                     continue;
                 }
                 let text = altered(&text, &["ringroad", name], wrong);
@@ -205,7 +220,7 @@ fn numbers_have_their_bounds() {
         (Kind::Again { of: 2, from: 1, since: 3 }, None, "from", 1, 1 << 53),
         (Kind::Again { of: 2, from: 1, since: 3 }, None, "of", 0, 65_535),
         (Kind::Delivered { to: 1, number: 1 }, None, "to", 0, 65_535),
-        (Kind::Beat { head: 0, workers: 1, lease_ms: 1, leaving: false }, None, "workers", 0, 65_535),
+        (Kind::Beat { head: 0, heads: vec![], workers: 1, lease_ms: 1, leaving: false }, None, "workers", 0, 65_535),
         (Kind::Event, Some(TEXT), "worker", 0, 65_535),
     ] {
         let text = written(&kind, obj);
@@ -275,6 +290,42 @@ fn an_alert_has_an_id_and_a_presence_says_who_and_when() {
         let (_, _, _, kind) = envelope.unwrap().ringroad.unwrap();
         assert_eq!(kind, Kind::Presence { connected_ms: 8, identity: None });
     });
+}
+
+#[test]
+fn a_tenant_is_named_or_there_is_none() {
+    for (kind, obj) in every_kind() {
+        let (without, with) = (written(&kind, obj), written_for(Some("north"), &kind, obj));
+        reading(&with, |envelope| {
+            let envelope = envelope.unwrap();
+            assert_eq!((envelope.tenant, envelope.ringroad.unwrap().3), (Some("north"), kind.clone()));
+        });
+        reading(&without, |envelope| assert_eq!(envelope.unwrap().tenant, None));
+        assert_eq!(
+            altered(&with, &["ringroad", "tenant"], None),
+            altered(&without, &["no"], None),
+            "nothing else changes"
+        );
+        for wrong in [json!(""), json!("a b"), json!("a:b"), json!("{a}"), json!("x".repeat(65)), json!(7), json!(null)]
+        {
+            assert_eq!(verdict(&altered(&with, &["ringroad", "tenant"], Some(wrong))), Some(Malformed::Ringroad));
+        }
+    }
+}
+
+#[test]
+fn a_beat_names_the_newest_alerts_of_every_tenant() {
+    let names: Vec<String> = (0..limits::HEADS_MAX + 1).map(|n| format!("{n:064}")).collect();
+    let beat = |count: usize| {
+        let heads = names[..count].iter().map(|name| (&**name, 1 << 53)).collect();
+        written(&Kind::Beat { head: 1 << 53, heads, workers: 65_535, lease_ms: 1 << 53, leaving: false }, None)
+    };
+    let most = beat(limits::HEADS_MAX);
+    assert!(most.len() <= limits::BEAT_BYTES_MAX, "{}", most.len());
+    assert_eq!((verdict(&most), verdict(&beat(limits::HEADS_MAX + 1))), (None, Some(Malformed::Field)));
+    for heads in [json!({"a b": 1}), json!({"a": -1}), json!({"a": null}), json!([]), json!(null), json!("a")] {
+        assert_eq!(verdict(&altered(&beat(1), &["ringroad", "heads"], Some(heads))), Some(Malformed::Field));
+    }
 }
 
 #[test]

@@ -7,12 +7,19 @@ use ringroad::config::Config;
 use super::views::Edges;
 use crate::bad_input::Random;
 use crate::script::HOSTS;
+use crate::tokens::SECRET;
 
-/// Vehicles of one world.
+/// Vehicles of one tenant. Those of the next have the numbers behind them, and the same names.
 pub const VEHICLES: usize = 15;
 
-/// Viewers of one world. Those with an odd number speak `ringroad.v1`.
+/// So many of them drive where there are several tenants, to meet each other.
+const FEWER: usize = 7;
+
+/// Viewers of one tenant, numbered likewise. Those with an odd number speak `ringroad.v1`.
 pub const VIEWERS: usize = 4;
+
+/// Who shares a world: everybody on hosts without tenants, and two tenants.
+pub const TENANTS: [Option<&str>; 3] = [None, Some("north"), Some("south")];
 
 /// Around these the vehicles drive, degrees: inside a square, on its border, on the corner of four, on ±180°.
 const ANCHORS: [(f64, f64); 4] = [(48.05, 11.1), (48.164_062_5, 11.1), (48.164_062_5, 11.25), (-17.050_781_25, 180.0)];
@@ -112,6 +119,8 @@ pub enum Step {
 /// A world, and what happens in it.
 pub struct Plan {
     pub hosts: usize,
+    /// Which tenants each host has, by their places in [`TENANTS`], in the order in which it names them.
+    pub tenants: Vec<Vec<usize>>,
     pub shards: usize,
     pub is_public: bool,
     pub settings: String,
@@ -124,7 +133,19 @@ pub struct Plan {
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut random = Random(seed);
-        let (hosts, shards) = (2 + random.below(2), 1 + random.below(2));
+        let hosts = 2 + random.below(2);
+        Plan::of_hosts(random, vec![vec![0]; hosts])
+    }
+
+    /// Two hosts have both tenants, in different order; one has none, and the fourth none, one or both.
+    pub fn with_tenants(seed: u64) -> Plan {
+        let mut random = Random(seed);
+        let fourth = [vec![0], vec![2], vec![1, 2]][random.below(3)].clone();
+        Plan::of_hosts(random, vec![vec![1, 2], vec![0], vec![2, 1], fourth])
+    }
+
+    fn of_hosts(mut random: Random, tenants: Vec<Vec<usize>>) -> Plan {
+        let (hosts, shards) = (tenants.len(), 1 + random.below(2));
         let is_public = random.below(2) == 0;
         let settings = format!(
             "redis.url = 'redis://sim'
@@ -145,11 +166,12 @@ impl Plan {
             (0..hosts).map(|_| if is_skewed { random.below(8_000) as i64 - 4_000 } else { 0 }).collect();
         let anchor = ANCHORS[random.below(ANCHORS.len())];
         let mut steps = Vec::new();
-        while steps.len() < 250 {
-            step(&mut random, &mut steps, (hosts, shards), anchor);
+        let steps_min = if has_several(&tenants) { 800 } else { 250 };
+        while steps.len() < steps_min {
+            step(&mut random, &mut steps, (&tenants, shards), anchor);
         }
         let loses_positions = random.below(3) == 0;
-        Plan { hosts, shards, is_public, settings, clocks_ahead_ms, loses_positions, steps }
+        Plan { hosts, tenants, shards, is_public, settings, clocks_ahead_ms, loses_positions, steps }
     }
 
     /// By how much the clocks of two hosts differ at most.
@@ -158,24 +180,50 @@ impl Plan {
         ahead.clone().max().zip(ahead.min()).map_or(0, |(most, least)| most.abs_diff(*least))
     }
 
-    pub fn config(&self) -> Config {
-        toml::from_str(&self.settings).expect("known keys")
+    /// What each host is told.
+    pub fn configs(&self) -> Vec<Config> {
+        let names = |tenants: &[usize]| tenants.iter().filter_map(|tenant| TENANTS[*tenant]).collect::<Vec<_>>();
+        let config = |tenants: &Vec<usize>| {
+            let names = names(tenants);
+            let tokens = format!("auth = {{ required = true, secret = '{SECRET}', tenants = {names:?} }}");
+            let more = if names.is_empty() { String::new() } else { tokens };
+            toml::from_str(&format!("{}\n{more}", self.settings)).expect("known keys")
+        };
+        self.tenants.iter().map(config).collect()
     }
 }
 
+/// Whether there are tenants; then more has to happen until each has seen as much.
+fn has_several(tenants: &[Vec<usize>]) -> bool {
+    tenants.iter().any(|tenants| tenants.len() > 1)
+}
+
 /// Adds what happens next, and mostly some time.
-fn step(random: &mut Random, steps: &mut Vec<Step>, (hosts, shards): (usize, usize), anchor: (f64, f64)) {
+fn step(random: &mut Random, steps: &mut Vec<Step>, (tenants, shards): (&[Vec<usize>], usize), anchor: (f64, f64)) {
+    let hosts = tenants.len();
     let (vehicle, host, shard) = (random.below(VEHICLES), random.below(hosts), random.below(shards));
+    // Whoever comes to a host is of one of its tenants. Where there are several, each has fewer vehicles.
+    let tenant = match &tenants[host][..] {
+        [tenant] => *tenant,
+        several => several[random.below(several.len())],
+    };
+    let vehicle = tenant * VEHICLES + if has_several(tenants) { vehicle % FEWER } else { vehicle };
     match random.below(100) {
         0..18 => steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) }),
         18..54 => steps.push(Step::Move { vehicle, to: somewhere(random, anchor) }),
         54..61 => steps.push(Step::Leave { vehicle }),
         61..66 => steps.push(Step::Alert { vehicle }),
-        66..71 => steps.push(Step::Tell { from: vehicle, to: random.below(VEHICLES) }),
+        66..71 => {
+            let to = random.below(VEHICLES);
+            let to = tenant * VEHICLES + if has_several(tenants) { to % FEWER } else { to };
+            steps.push(Step::Tell { from: vehicle, to });
+        }
         71..81 => steps.push(look(random, (vehicle, host, shard), anchor)),
         81..83 => {
             // Twice at the same time.
-            let other = (host + 1) % hosts;
+            let other =
+                (1..hosts).map(|further| (host + further) % hosts).find(|other| tenants[*other].contains(&tenant));
+            let other = other.unwrap_or(host);
             steps.push(Step::Register { vehicle, host, shard, at: somewhere(random, anchor) });
             steps.push(Step::Register { vehicle, host: other, shard, at: somewhere(random, anchor) });
         }
@@ -213,7 +261,7 @@ fn fault(random: &mut Random, host: usize) -> Step {
 
 /// Somebody watches something else.
 fn look(random: &mut Random, (vehicle, host, shard): (usize, usize, usize), anchor: (f64, f64)) -> Step {
-    let viewer = random.below(VIEWERS);
+    let viewer = vehicle / VEHICLES * VIEWERS + random.below(VIEWERS);
     match random.below(8) {
         0..3 => {
             let ((lat, lon), (other_lat, other_lon)) = (somewhere(random, anchor), somewhere(random, anchor));
@@ -245,8 +293,8 @@ fn somewhere(random: &mut Random, (lat, lon): (f64, f64)) -> (i32, i32) {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { hosts, shards, settings, clocks_ahead_ms, loses_positions, .. } = self;
-        write!(f, "{settings}\n{hosts} hosts of {shards} shards, clocks ahead {clocks_ahead_ms:?}, ")?;
+        let Plan { hosts, tenants, shards, settings, clocks_ahead_ms, loses_positions, .. } = self;
+        write!(f, "{settings}\n{hosts} hosts {tenants:?} of {shards} shards, clocks ahead {clocks_ahead_ms:?}, ")?;
         write!(f, "positions {}", if *loses_positions { "may be lost" } else { "are not lost" })
     }
 }

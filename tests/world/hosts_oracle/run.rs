@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringroad::geo::Place;
 use ringroad::geo::distance::metres;
-use ringroad::sim::{ClientId, Health, Heard, World};
+use ringroad::sim::{ClientId, HANDSHAKE, Health, Heard, World, handshake_with};
 use ringroad::turn::Ended;
 use ringroad::wire::slim::SUBPROTOCOL;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::plan::{Plan, Step, VEHICLES};
+use super::plan::{Plan, Step, TENANTS, VEHICLES, VIEWERS};
 use super::views::{Edges, Eyes};
 use crate::script::HOSTS;
+use crate::tokens::{Signer, sign};
 
 /// Radius, and where a neighbour is lost.
 const ENTER_M: f64 = 500.0;
@@ -23,6 +24,8 @@ const QUIET_MS: u64 = 60_000;
 /// A client: a vehicle's, or one that only looks.
 struct Rider {
     client: ClientId,
+    /// Whose it is, by its place in [`TENANTS`].
+    tenant: usize,
     vehicle: Option<usize>,
     viewer: Option<usize>,
     eyes: Option<Eyes>,
@@ -72,11 +75,28 @@ pub struct Run<'p> {
     started_ms: Vec<u64>,
     asleep: Vec<bool>,
     stopping: Vec<bool>,
+    /// What a client of each tenant shows, and what an operator does.
+    tokens: Vec<(String, String)>,
+}
+
+/// What stands in everything that a tenant's clients say in their own words.
+fn mark(tenant: usize) -> String {
+    format!("of-{}", TENANTS[tenant].unwrap_or("nobody"))
+}
+
+/// Good for ever, for one tenant's world.
+fn token(tenant: &str, roles: &[&str]) -> String {
+    sign(Signer::Secret, &json!({"tenant": tenant, "roles": roles}))
+}
+
+/// The name that a vehicle has in its world.
+fn name_of(vehicle: usize) -> String {
+    (vehicle % VEHICLES).to_string()
 }
 
 impl Run<'_> {
     pub fn new(plan: &Plan) -> Run<'_> {
-        let world = World::of_nodes(&HOSTS[..plan.hosts], plan.shards as u16, plan.config());
+        let world = World::of_hosts(&HOSTS[..plan.hosts], plan.shards as u16, plan.configs());
         let mut run = Run {
             plan,
             world,
@@ -86,10 +106,17 @@ impl Run<'_> {
             started_ms: vec![0; plan.hosts],
             asleep: vec![false; plan.hosts],
             stopping: vec![false; plan.hosts],
+            tokens: TENANTS
+                .iter()
+                .map(|tenant| {
+                    tenant.map(|tenant| (token(tenant, &["vehicle", "viewer"]), token(tenant, &["operator"])))
+                })
+                .map(Option::unwrap_or_default)
+                .collect(),
         };
         run.world.redis().scan_fields_max = 4;
         if !plan.loses_positions {
-            run.world.redis().spared = "v2v:cell:".into();
+            run.world.redis().spared = ":cell:".into();
         }
         for (host, ms) in plan.clocks_ahead_ms.iter().enumerate() {
             run.world.set_clock_ahead(host, *ms);
@@ -102,17 +129,29 @@ impl Run<'_> {
     /// A client on each shard of a host hears everything and says nothing.
     fn look_on(&mut self, host: usize) {
         for shard in 0..self.plan.shards {
-            self.board(host, shard, None, None);
+            for tenant in &self.plan.tenants[host] {
+                self.board((host, shard), *tenant, None, None);
+            }
         }
     }
 
-    fn board(&mut self, host: usize, shard: usize, vehicle: Option<usize>, viewer: Option<usize>) -> usize {
-        let client = match viewer {
-            Some(viewer) if viewer % 2 == 1 => self.world.connect_at_with(host, shard, SUBPROTOCOL),
-            _ => self.world.connect_at(host, shard),
+    fn board(
+        &mut self,
+        (host, shard): (usize, usize),
+        tenant: usize,
+        vehicle: Option<usize>,
+        viewer: Option<usize>,
+    ) -> usize {
+        let is_slim = viewer.is_some_and(|viewer| viewer % 2 == 1);
+        let handshake = if is_slim { handshake_with(SUBPROTOCOL) } else { HANDSHAKE.to_owned() };
+        let handshake = match TENANTS[tenant] {
+            Some(_) => handshake.replacen("/v2v", &format!("/v2v?token={}", self.tokens[tenant].0), 1),
+            None => handshake,
         };
+        let client = self.world.shake_hands(host, shard, &handshake);
         self.riders.push(Rider {
             client,
+            tenant,
             vehicle,
             viewer,
             eyes: viewer.map(|_| Eyes::default()),
@@ -129,6 +168,11 @@ impl Run<'_> {
             errors: 0,
         });
         self.riders.len() - 1
+    }
+
+    /// Whether a host takes part, and has this tenant.
+    fn takes(&self, host: usize, tenant: usize) -> bool {
+        self.is_up(host) && self.plan.tenants[host].contains(&tenant)
     }
 
     /// Whether a host takes part.
@@ -149,9 +193,11 @@ impl Run<'_> {
 
     pub fn step(&mut self, step: &Step) -> Result<(), String> {
         match *step {
-            Step::Register { vehicle, host, shard, at } if self.is_up(host) => {
-                let rider = self.board(host, shard, Some(vehicle), None);
-                self.say(rider, "register", &format!(r#"{{"vehicleId":"veh-{vehicle}","driverName":"x"}}"#));
+            Step::Register { vehicle, host, shard, at } if self.takes(host, vehicle / VEHICLES) => {
+                let tenant = vehicle / VEHICLES;
+                let rider = self.board((host, shard), tenant, Some(vehicle), None);
+                let (name, driver) = (name_of(vehicle), mark(tenant));
+                self.say(rider, "register", &format!(r#"{{"vehicleId":"veh-{name}","driverName":"{driver}"}}"#));
                 self.drive(rider, at);
             }
             Step::Move { vehicle, to } => {
@@ -168,12 +214,15 @@ impl Run<'_> {
             }
             Step::Alert { vehicle } => {
                 if let Some(rider) = self.driver(vehicle) {
-                    self.say(rider, "emergency_alert", &format!(r#"{{"senderId":"veh-{vehicle}"}}"#));
+                    let (name, info) = (name_of(vehicle), mark(vehicle / VEHICLES));
+                    let data = format!(r#"{{"senderId":"veh-{name}","vehicleInfo":{{"model":"{info}"}}}}"#);
+                    self.say(rider, "emergency_alert", &data);
                 }
             }
             Step::Tell { from, to } => {
                 if let Some(rider) = self.driver(from) {
-                    let content = format!("{rider} {}", self.riders[rider].told.len());
+                    let content = format!("{rider} {} {}", self.riders[rider].told.len(), mark(from / VEHICLES));
+                    let (from, to) = (name_of(from), name_of(to));
                     let now_ms = self.world.now().mono_ms;
                     self.riders[rider].told.push((content.clone(), now_ms));
                     let text = format!(
@@ -240,7 +289,8 @@ impl Run<'_> {
     /// Likewise, or a new one.
     fn seat(&mut self, viewer: usize, (host, shard): (usize, usize)) -> Option<usize> {
         let seated = self.viewer(viewer);
-        seated.or_else(|| self.is_up(host).then(|| self.board(host, shard, None, Some(viewer))))
+        let tenant = viewer / VIEWERS;
+        seated.or_else(|| self.takes(host, tenant).then(|| self.board((host, shard), tenant, None, Some(viewer))))
     }
 
     fn view(&mut self, viewer: usize, place: (usize, usize), edges: Option<Edges>) {
@@ -269,7 +319,7 @@ impl Run<'_> {
     }
 
     fn drive(&mut self, rider: usize, (lat, lon): (i32, i32)) {
-        let vehicle = self.riders[rider].vehicle.expect("a vehicle's");
+        let vehicle = name_of(self.riders[rider].vehicle.expect("a vehicle's"));
         self.riders[rider].e7 = Some((lat, lon));
         let (lat, lon) = (f64::from(lat) / 1e7, f64::from(lon) / 1e7);
         self.say(rider, "location_update", &format!(r#"{{"vehicleId":"veh-{vehicle}","lat":{lat},"lon":{lon}}}"#));
@@ -305,6 +355,7 @@ impl Run<'_> {
             for one in self.world.take_heard(self.riders[rider].client) {
                 let seen = match one {
                     Heard::Text(text) => {
+                        self.check_whose(rider, &text)?;
                         let event: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
                         self.hear(rider, &event)?;
                         self.riders[rider].eyes.as_mut().map_or(Ok(()), |eyes| eyes.hear(&event))
@@ -317,6 +368,13 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// No tenant hears what another one's clients have said.
+    fn check_whose(&self, rider: usize, text: &str) -> Result<(), String> {
+        let mut others = (0..TENANTS.len()).filter(|tenant| *tenant != self.riders[rider].tenant).map(mark);
+        let stray = others.find(|mark| text.contains(mark));
+        stray.map_or(Ok(()), |mark| Err(format!("{} has heard what is {mark}: {text}", self.name(rider))))
     }
 
     fn hear(&mut self, at: usize, event: &Value) -> Result<(), String> {
@@ -339,7 +397,7 @@ impl Run<'_> {
             }
             "error" => false,
             "emergency_alert" => {
-                let is_own = rider.vehicle.is_some_and(|vehicle| text("senderId") == vehicle.to_string());
+                let is_own = rider.vehicle.is_some_and(|vehicle| text("senderId") == name_of(vehicle));
                 if is_own && !self.alerts.iter().any(|alert| alert.id == text("id")) {
                     self.raised(at, text("id"));
                 }
@@ -352,22 +410,22 @@ impl Run<'_> {
 
     /// A sender has seen its own alert: it was accepted.
     fn raised(&mut self, sender: usize, id: String) {
-        let Rider { host, run, .. } = self.riders[sender];
+        let Rider { host, run, tenant, .. } = self.riders[sender];
         let now_ms = self.world.now().mono_ms;
         // Which alerts are older than a host is told by the clocks.
         let is_old = |host: usize| now_ms >= self.started_ms[host] + self.plan.clocks_differ_ms();
-        let is_owed = |rider: &Rider| self.is_open(rider) && is_old(rider.host);
+        let is_owed = |rider: &Rider| rider.tenant == tenant && self.is_open(rider) && is_old(rider.host);
         let owed = (0..self.riders.len()).filter(|rider| is_owed(&self.riders[*rider])).collect();
         self.alerts.push(Raised { id, host, run, owed });
     }
 
     fn name(&self, rider: usize) -> String {
-        let Rider { vehicle, viewer, host, since_ms, .. } = &self.riders[rider];
+        let Rider { vehicle, viewer, host, since_ms, tenant, .. } = &self.riders[rider];
         let ago_s = (self.world.now().mono_ms - since_ms) as f64 / 1e3;
         match (vehicle, viewer) {
             (Some(vehicle), _) => format!("vehicle {vehicle} on {} ({ago_s} s ago)", HOSTS[*host]),
             (None, Some(viewer)) => format!("v{viewer} on {} ({ago_s} s ago)", HOSTS[*host]),
-            (None, None) => format!("witness on {} ({ago_s} s ago)", HOSTS[*host]),
+            (None, None) => format!("witness {} on {} ({ago_s} s ago)", mark(*tenant), HOSTS[*host]),
         }
     }
 
@@ -431,7 +489,7 @@ impl Run<'_> {
             // Which registration is the latest depends on whose clock is asked.
             return Ok(());
         }
-        for vehicle in 0..VEHICLES {
+        for vehicle in 0..VEHICLES * TENANTS.len() {
             let all = self.riders.iter().filter(|rider| rider.vehicle == Some(vehicle));
             let latest_ms = all.clone().map(|rider| rider.since_ms).max();
             let mut latest = all.filter(|rider| Some(rider.since_ms) == latest_ms);
@@ -444,13 +502,26 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The drivers of a tenant's vehicles.
+    fn drivers_of(&self, tenant: usize) -> BTreeMap<usize, Vec<usize>> {
+        self.drivers().into_iter().filter(|(vehicle, _)| vehicle / VEHICLES == tenant).collect()
+    }
+
     fn check_listings(&mut self) -> Result<(), String> {
-        let drivers = self.drivers();
-        let names: BTreeSet<String> = drivers.keys().map(|vehicle| vehicle.to_string()).collect();
-        for host in (0..self.plan.hosts).filter(|host| self.world.is_alive(*host)).collect::<Vec<_>>() {
+        (0..TENANTS.len()).try_for_each(|tenant| self.check_listings_of(tenant))
+    }
+
+    fn check_listings_of(&mut self, tenant: usize) -> Result<(), String> {
+        let drivers = self.drivers_of(tenant);
+        let names: BTreeSet<String> = drivers.keys().map(|vehicle| name_of(*vehicle)).collect();
+        let has = |host: &usize| self.world.is_alive(*host) && self.plan.tenants[*host].contains(&tenant);
+        let hosts: Vec<usize> = (0..self.plan.hosts).filter(has).collect();
+        let query = TENANTS[tenant].map_or(String::new(), |_| format!("?token={}", self.tokens[tenant].1));
+        let request = format!("GET /vehicles{query} HTTP/1.1\r\nHost: sim\r\n\r\n");
+        for &host in &hosts {
             for shard in 0..self.plan.shards {
                 let client = self.world.open_at(host, shard);
-                self.world.send_bytes(client, b"GET /vehicles HTTP/1.1\r\nHost: sim\r\n\r\n");
+                self.world.send_bytes(client, request.as_bytes());
                 let reply = self.world.reply(client);
                 self.world.hang_up(client, Ended::Eof);
                 let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -464,17 +535,19 @@ impl Run<'_> {
                 }
             }
         }
-        if !(0..self.plan.hosts).any(|host| self.world.is_alive(host)) {
+        if hosts.is_empty() {
             // Nobody is left who could sweep.
             return Ok(());
         }
-        let entries = self.world.redis().hash("v2v:presence");
+        let hash = TENANTS[tenant].map_or("v2v:presence".into(), |tenant| format!("v2v:tenant:{tenant}:presence"));
+        let entries = self.world.redis().hash(&hash);
         let found: BTreeSet<String> = entries.keys().map(|vehicle| vehicle.replace("veh-", "")).collect();
         if found != names {
             return Err(format!("the presence hash has {found:?} instead of {names:?}"));
         }
         for (vehicle, drivers) in &drivers {
-            let entry: Value = serde_json::from_str(&entries[&format!("veh-{vehicle}")]).unwrap_or_default();
+            let entry: Value =
+                serde_json::from_str(&entries[&format!("veh-{}", name_of(*vehicle))]).unwrap_or_default();
             let host = self.riders[drivers[0]].host;
             if !entry["node"].as_str().is_some_and(|node| node.starts_with(HOSTS[host])) {
                 return Err(format!("the entry of vehicle {vehicle}, which is on {}, is {entry}", HOSTS[host]));
@@ -488,8 +561,9 @@ impl Run<'_> {
         for (vehicle, drivers_of) in &drivers {
             let rider = &self.riders[drivers_of[0]];
             let mut unknown = rider.near.clone();
-            for (other, drivers_of) in drivers.iter().filter(|(other, _)| *other != vehicle) {
-                let is_near = unknown.remove(&other.to_string());
+            let is_other = |other: &usize| other != vehicle && other / VEHICLES == vehicle / VEHICLES;
+            for (other, drivers_of) in drivers.iter().filter(|(other, _)| is_other(other)) {
+                let is_near = unknown.remove(&name_of(*other));
                 let (Some(here), Some(there)) = (rider.place(), self.riders[drivers_of[0]].place()) else { continue };
                 let distance = metres(here, there);
                 if (distance <= ENTER_M && !is_near) || (distance > EXIT_M && is_near) {
@@ -506,13 +580,15 @@ impl Run<'_> {
     }
 
     fn check_views(&self) -> Result<(), String> {
-        let drivers = self.drivers();
-        let places = drivers.iter().map(|(vehicle, drivers)| (*vehicle, self.riders[drivers[0]].place()));
-        let places: BTreeMap<usize, Option<Place>> = places.collect();
+        let places = (0..TENANTS.len()).map(|tenant| {
+            let drivers = self.drivers_of(tenant);
+            drivers.iter().map(|(vehicle, all)| (vehicle % VEHICLES, self.riders[all[0]].place())).collect()
+        });
+        let places: Vec<BTreeMap<usize, Option<Place>>> = places.collect();
         for (at, rider) in self.riders.iter().enumerate().filter(|(_, rider)| self.is_open(rider)) {
-            let own = rider.vehicle.zip(rider.place());
+            let own = rider.vehicle.map(|vehicle| vehicle % VEHICLES).zip(rider.place());
             if let Some(eyes) = &rider.eyes {
-                eyes.check(&places, own).map_err(|why| format!("{} {why}", self.name(at)))?;
+                eyes.check(&places[rider.tenant], own).map_err(|why| format!("{} {why}", self.name(at)))?;
             }
         }
         Ok(())
@@ -554,9 +630,12 @@ impl Run<'_> {
     }
 
     fn check_presence_told(&self) -> Result<(), String> {
-        let names: BTreeSet<String> = self.drivers().keys().map(|vehicle| vehicle.to_string()).collect();
+        let names: Vec<BTreeSet<String>> = (0..TENANTS.len())
+            .map(|tenant| self.drivers_of(tenant).keys().map(|vehicle| name_of(*vehicle)).collect())
+            .collect();
         for (at, rider) in self.riders.iter().enumerate() {
-            if rider.is_witness() && self.is_open(rider) && rider.online != names {
+            let names = &names[rider.tenant];
+            if rider.is_witness() && self.is_open(rider) && rider.online != *names {
                 return Err(format!("{} was told of {:?} instead of {names:?}", self.name(at), rider.online));
             }
         }
