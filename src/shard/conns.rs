@@ -1,6 +1,7 @@
 //! The connections of one shard.
 
 use crate::limits;
+use crate::metrics::labels;
 use crate::turn::ConnId;
 use crate::wire::message::Decoder;
 
@@ -9,14 +10,15 @@ use super::table::Table;
 use super::vehicles::Slot;
 use super::world::WorldId;
 
-/// How a connection speaks, settled at its upgrade. A dialect translates between its bytes and the same commands and
-/// events; nothing else in the shard knows which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// V2V events as JSON text.
-    V2vJson,
-    /// `ringroad.v1`: the same, and positions as state records.
-    Slim,
+labels! {
+    /// How a connection speaks, settled at its upgrade. A dialect translates between its bytes and the same commands and
+    /// events; nothing else in the shard knows which one it is.
+    pub enum Dialect for "dialect" {
+        /// V2V events as JSON text.
+        V2vJson = "json",
+        /// `ringroad.v1`: the same, and positions as state records.
+        Slim = "slim",
+    }
 }
 
 /// Where a connection is in its life.

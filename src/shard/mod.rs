@@ -35,6 +35,7 @@ mod relay;
 mod session;
 mod significant;
 mod table;
+mod tally;
 mod timers;
 mod vehicles;
 mod watch;
@@ -60,6 +61,7 @@ use radio::Radio;
 use vehicles::{Epoch, Slot};
 use world::{World, WorldId, Worlds};
 
+pub use conns::Dialect;
 pub use mail::Batch;
 
 /// Something that is due at a time. Most wait by the connection, some rarely: those are boxed.
@@ -303,8 +305,8 @@ impl Shard {
                     self.gone(now, world, key, departed, (status, last_seen));
                 }
                 What::Spent { key, rates } => self.spent(world, key, &rates),
-                What::Publish { text } => {
-                    self.out.broadcast_text(&mut self.worlds[world], &text);
+                What::Publish { name, text } => {
+                    self.out.broadcast_text(&mut self.worlds[world], name, &text);
                 }
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),

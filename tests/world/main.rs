@@ -33,6 +33,7 @@ mod radio;
 mod relay;
 mod rounds;
 mod slow_reader;
+mod tally;
 mod takeover;
 mod token_matrix;
 mod upgrade;
