@@ -57,8 +57,8 @@ impl Shard {
             Refused::Address => (429, &br#"{"error":"too_many_connections"}"#[..]),
             Refused::Rate | Refused::HalfOpen => (503, &br#"{"error":"busy"}"#[..]),
             Refused::Full | Refused::Stopping => (503, &br#"{"error":"full"}"#[..]),
-            // Who speaks something else would not understand HTTP either.
-            Refused::ProxyHeader => (0, &b""[..]),
+            // Those are answered in HTTP where they are found; and who speaks something else would not understand it.
+            Refused::Host | Refused::ProxyHeader => (0, &b""[..]),
         };
         if status > 0 {
             let retry_s = retry_s.to_string();
@@ -123,10 +123,16 @@ impl Shard {
             }
             Ok(Some((Request::Plain(request), _))) => {
                 self.out.counters.http_requests += 1;
+                if !self.host_is_known(now, id, request.host, request.head_only) {
+                    return;
+                }
                 self.answer(now, id, &request);
                 return;
             }
             Ok(Some((Request::Upgrade(request), used))) => {
+                if !self.host_is_known(now, id, Some(request.host), false) {
+                    return;
+                }
                 if request.path != self.config.server.path {
                     self.reply(now, id, 404, request.origin, false, br#"{"error":"not_found"}"#);
                     return;
