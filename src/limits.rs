@@ -391,6 +391,9 @@ pub const DRAIN_STEP_MS: u64 = 50;
 /// (RFC 6298, section 2), when somebody else listens.
 pub const LISTENER_LINGER_MS: u64 = 500;
 
+/// How often the main thread looks which of the places that log too much have come to the end of their period.
+pub const LOG_LOOK_MS: u64 = 1_000;
+
 /// Time that a core has to say goodbye after it was told to stop.
 pub const STOP_MS_MAX: u64 = 2_000;
 
