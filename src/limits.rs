@@ -111,6 +111,9 @@ pub const MESH_NOTES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// HTTP listings that one shard gathers at a time; twice as many if they are metrics.
 pub const LISTINGS_MAX: usize = 16;
 
+/// Connections that one turn looks at for a scrape: a third of a millisecond or so.
+pub const CENSUS_CONNS_MAX: u32 = 16 * 1024;
+
 /// How long a listing waits for the other shards.
 pub const LISTING_MS_MAX: u64 = 1_000;
 

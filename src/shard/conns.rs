@@ -189,6 +189,16 @@ impl Conns {
         self.slots.get_mut(id.index)?.take()
     }
 
+    /// Above the index of every connection.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The connection at an index, if there is one.
+    pub fn at(&self, index: u32) -> Option<&Conn> {
+        self.slots.get(index)?.as_ref()
+    }
+
     /// Every connection, in index order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut Conn)> {
         self.slots.iter_mut().filter_map(|(index, slot)| {

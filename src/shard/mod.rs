@@ -52,6 +52,7 @@ use crate::wire::tape::Parser;
 use admission::Admission;
 use auth::Auth;
 use backplane::{Backplane, Node};
+use census::Census;
 use drain::Drain;
 use fanout::Fanout;
 use gather::Gatherings;
@@ -101,6 +102,8 @@ enum Timer {
     Unconfirmed(Box<(WorldId, Slot, u64)>),
     /// A listing should be complete.
     Listing(u64),
+    /// More connections are to be looked at for a scrape.
+    Census,
     /// Another shard's inbox was full.
     Mesh,
     /// Has the radio become quiet amid a frame?
@@ -127,6 +130,8 @@ pub struct Shard {
     bus_parser: Option<Parser>,
     radio: Radio,
     gatherings: Gatherings,
+    /// One that is under way.
+    census: Option<Box<Census>>,
     mail: Vec<(ShardId, Batch)>,
     /// What the turn that is being carried out releases.
     released_last: Vec<ConnId>,
@@ -167,6 +172,7 @@ impl Shard {
             parser: None,
             radio: Radio::new(&config.radio),
             gatherings: Gatherings::default(),
+            census: None,
             mail: Vec::new(),
             released_last: Vec::new(),
             drain: None,
@@ -232,6 +238,7 @@ impl Shard {
                 self.check_confirmed(now, world, slot, since_ms);
             }
             Timer::Listing(number) => self.listing_is_late(now, number),
+            Timer::Census => self.go_on_with_census(now),
             Timer::Mesh => self.mesh.retry(),
             Timer::Radio => self.check_radio(now),
         }

@@ -13,6 +13,7 @@ mod tokens;
 mod admission;
 mod bad_input;
 mod broadcast;
+mod census;
 mod crowd;
 mod crowd_oracle;
 mod document;
