@@ -8,6 +8,7 @@ mod backplane;
 mod doctor;
 mod drive;
 mod logs;
+mod repeats;
 mod watched;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -18,11 +19,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use ringroad::config::{self, Config, LogLevel};
 use ringroad::drive::{DriveOptions, Recording};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 pub use announced::{announcement, demo_announcement};
 pub use doctor::{DoctorArgs, doctor};
 pub use drive::DriveArgs;
+use repeats::Repeats;
 pub use watched::{LiveTable, ProgressLine};
 
 /// The whole command line. Without a subcommand its flags are those of `serve`.
@@ -156,7 +160,7 @@ pub fn asked() -> Asked {
     line.asked.unwrap_or(Asked::Serve(line.serve))
 }
 
-/// Logs to stderr, as `RINGROAD_LOG` or else `RUST_LOG` asks for; without either, from a level on.
+/// Logs to stderr or the journal, as `RINGROAD_LOG` or else `RUST_LOG` asks for; without either, from a level on.
 pub fn start_logs() -> Result<Logs, Failure> {
     let wanted = ["RINGROAD_LOG", "RUST_LOG"].into_iter().find_map(|name| {
         let text = std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -169,35 +173,43 @@ pub fn start_logs() -> Result<Logs, Failure> {
         }
         None => EnvFilter::new("info"),
     };
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // It would report a broken stderr on stderr, and panic.
-        .log_internal_errors(false)
-        .event_format(logs::Lines::asked()?)
-        .with_filter_reloading();
-    let handle = logs.reload_handle();
-    logs.init();
+    let (lines, journal) = match logs::Format::asked()? {
+        logs::Format::Lines(lines) => (Some(lines), None),
+        logs::Format::Journal(journal) => (None, Some(journal)),
+    };
+    let lines = lines.map(|lines| {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            // It would report a broken stderr on stderr, and panic.
+            .log_internal_errors(false)
+            .event_format(lines)
+    });
+    let (filter, handle) = reload::Layer::new(filter);
+    let repeats = Repeats::default();
+    tracing_subscriber::registry().with(filter).with(repeats.clone()).with(lines).with(journal).init();
     let change = move |level: LogLevel| {
         // It fails only once nothing is logged any more.
         let _ = handle.reload(EnvFilter::new(level.as_str()));
     };
-    Ok(Logs { change: (!is_asked_for).then(|| Box::new(change) as Box<_>) })
+    Ok(Logs { change: (!is_asked_for).then(|| Box::new(change) as Box<_>), repeats })
 }
 
 /// What is logged, to be changed.
 pub struct Logs {
     /// `None`: the environment has decided.
     change: Option<Box<dyn Fn(LogLevel)>>,
+    /// What is held back of what repeats.
+    pub repeats: Repeats,
 }
 
 impl Logs {
-    /// Logs from this level on, unless the environment says what is logged.
-    pub fn set_level(&self, level: LogLevel) {
+    /// Logs as the configuration says; from which level on, unless the environment says what is logged.
+    pub fn configure(&self, config: &config::Log) {
         if let Some(change) = &self.change {
-            change(level);
+            change(config.level);
         }
+        self.repeats.configure(config);
     }
 }
 

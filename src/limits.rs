@@ -111,6 +111,9 @@ pub const MESH_NOTES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// HTTP listings that one shard gathers at a time; twice as many if they are metrics.
 pub const LISTINGS_MAX: usize = 16;
 
+/// Connections that one turn looks at for a scrape: a third of a millisecond or so.
+pub const CENSUS_CONNS_MAX: u32 = 16 * 1024;
+
 /// How long a listing waits for the other shards.
 pub const LISTING_MS_MAX: u64 = 1_000;
 
@@ -397,6 +400,9 @@ pub const DRAIN_STEP_MS: u64 = 50;
 /// under way: one round trip, and what a lost packet adds to it. What it ignored comes again a second after it was sent
 /// (RFC 6298, section 2), when somebody else listens.
 pub const LISTENER_LINGER_MS: u64 = 500;
+
+/// How often the main thread looks which of the places that log too much have come to the end of their period.
+pub const LOG_LOOK_MS: u64 = 1_000;
 
 /// Time that a core has to say goodbye after it was told to stop.
 pub const STOP_MS_MAX: u64 = 2_000;

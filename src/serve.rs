@@ -24,7 +24,7 @@ const SPARE: Duration = Duration::from_secs(1);
 /// Runs the gateway until it is asked to stop.
 pub fn serve(args: &ServeArgs, logs: &Logs) -> Result<(), Failure> {
     let config = args.config()?;
-    logs.set_level(config.log.level);
+    logs.configure(&config.log);
     let mut pid_file = args.replace.as_deref().map(PidFile::look).transpose()?;
     signals::block().map_err(runtime)?;
     let ear = Ear::listen().map_err(runtime)?;
@@ -37,6 +37,7 @@ pub fn serve(args: &ServeArgs, logs: &Logs) -> Result<(), Failure> {
         serving.running.stop();
     }
     let joined = serving.running.join().map_err(runtime);
+    logs.repeats.end_all();
     // Kept to the last: whoever finds it locked knows that this process is there.
     drop(pid_file);
     watched.and(joined)
@@ -76,7 +77,9 @@ impl Serving<'_> {
         let mut watchdog = Watchdog::asked_for();
         loop {
             let within = watchdog.as_mut().map(|watchdog| watchdog.look(&self.running, &self.notices));
-            match ear.hear(&self.running, within).map_err(runtime)? {
+            self.logs.repeats.look();
+            let within = within.unwrap_or(Duration::MAX).min(Duration::from_millis(limits::LOG_LOOK_MS));
+            match ear.hear(&self.running, Some(within)).map_err(runtime)? {
                 Heard::Ended => return Ok(()),
                 Heard::Nothing => {}
                 Heard::Signal(Signal::SIGHUP) if self.is_leaving => {}
@@ -123,7 +126,7 @@ impl Serving<'_> {
                     (_, left) => format!("configuration read again, {left} keys need a restart"),
                 };
                 self.config = reloaded.config;
-                self.logs.set_level(self.config.log.level);
+                self.logs.configure(&self.config.log);
                 self.running.configure(self.config.clone());
                 outcome
             }

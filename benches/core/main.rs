@@ -12,6 +12,8 @@ mod fleet;
 mod geography;
 mod ingest;
 mod scale;
+mod scrape;
+mod tokens;
 mod turns;
 
 use criterion::{criterion_group, criterion_main};
@@ -32,5 +34,7 @@ criterion_group!(
     turns::crowds,
     turns::alerts,
     turns::scrape,
+    scrape::census,
+    tokens::auth,
 );
 criterion_main!(benches);

@@ -1,10 +1,11 @@
-//! The lines of the log: text or JSON, and what the journal wants to know of each.
+//! The log: lines of text or JSON, and what the journal wants to know of each; or entries of the journal, with fields.
 
 use std::fmt;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
@@ -13,6 +14,49 @@ use super::Failure;
 
 /// The variable that asks for JSON. It is none of the configuration, because what is wrong there is logged too.
 const VARIABLE: &str = "RINGROAD_LOG_FORMAT";
+
+/// What fields are called in the journal begins so: theirs have other meanings.
+const FIELD_PREFIX: &str = "RINGROAD";
+
+/// Where the log goes, and as what.
+pub enum Format {
+    /// Lines on stderr.
+    Lines(Lines),
+    /// Entries with fields, in the journal's own protocol.
+    Journal(tracing_journald::Layer),
+}
+
+impl Format {
+    /// As the environment asks for.
+    pub fn asked() -> Result<Format, Failure> {
+        let shape = match std::env::var(VARIABLE).ok().as_deref() {
+            None | Some("" | "text") => Shape::Text,
+            Some("json") => Shape::Json,
+            Some("journal") => {
+                let unreachable =
+                    |error| Failure::Usage(format!("{VARIABLE}=journal: the journal cannot be reached: {error}"));
+                return journal().map(Format::Journal).map_err(unreachable);
+            }
+            Some(other) => {
+                return Err(Failure::Usage(format!("{VARIABLE}={other}: expected text, json or journal")));
+            }
+        };
+        let stream = std::env::var("JOURNAL_STREAM").ok();
+        Ok(Format::Lines(Lines { shape, to_journal: stream.is_some_and(|stream| is_stderr(&stream)) }))
+    }
+}
+
+fn journal() -> std::io::Result<tracing_journald::Layer> {
+    let mappings = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer()?;
+    Ok(layer.with_field_prefix(Some(FIELD_PREFIX.to_owned())).with_priority_mappings(mappings))
+}
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +71,6 @@ pub struct Lines {
     shape: Shape,
     /// The journal reads them: it has its own time, and takes the priority from the line's beginning.
     to_journal: bool,
-}
-
-impl Lines {
-    /// As the environment asks for.
-    pub fn asked() -> Result<Lines, Failure> {
-        let shape = match std::env::var(VARIABLE).ok().as_deref() {
-            None | Some("" | "text") => Shape::Text,
-            Some("json") => Shape::Json,
-            Some(other) => return Err(Failure::Usage(format!("{VARIABLE}={other}: expected text or json"))),
-        };
-        let stream = std::env::var("JOURNAL_STREAM").ok();
-        Ok(Lines { shape, to_journal: stream.is_some_and(|stream| is_stderr(&stream)) })
-    }
 }
 
 /// systemd.exec(5), "$JOURNAL_STREAM": "device and inode numbers of the connection file descriptor are formatted in

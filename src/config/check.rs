@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::keys::{self, Key, Kind};
 use super::{Config, ConfigError, MASK, Problem, Source, UrlError, url};
+use crate::wire::host;
 use crate::wire::json::is_vehicle_id;
 
 /// What an outbox must hold beyond the largest message: a relayed message leaves with a frame header and some fields
@@ -58,6 +59,7 @@ pub(super) fn accepts(kind: &Kind, value: &Value) -> bool {
         (Kind::Path, Value::String(path)) => is_endpoint_path(path),
         (Kind::Text | Kind::Secret, Value::String(_)) => true,
         (Kind::Origins, Value::Array(items)) => items.iter().all(|item| item.as_str().is_some_and(is_origin)),
+        (Kind::Hosts, Value::Array(items)) => items.iter().all(|item| item.as_str().is_some_and(host::is_name)),
         (Kind::Flag, Value::Boolean(_)) => true,
         (Kind::Whole(min, max), Value::Integer(n)) => u64::try_from(*n).is_ok_and(|n| (*min..=*max).contains(&n)),
         // NaN is in no range.
@@ -292,8 +294,15 @@ mod tests {
                 &["[]", "['https://a.example', 'http://localhost:3000', 'null']"],
                 &["['*']", "['a.example']", "['https://a.example/']", "'https://a.example'", "[1]", "['://a']"],
             ),
+            (
+                "server.private_hosts",
+                &["[]", "['gateway-1', 'ops.example.', 'a_b']"],
+                &["['']", "['a:80']", "['*.example']", "['a..b']", "'gateway-1'", "[1]"],
+            ),
             ("server.drain_ms", &["0", "600000"], &["600001", "-1", "'10s'"]),
             ("log.level", &["'error'", "'trace'"], &["'INFO'", "''", "3"]),
+            ("log.repeats_max", &["0", "1000000"], &["1000001", "-1"]),
+            ("log.repeats_ms", &["1000", "3600000"], &["999", "3600001"]),
             ("vehicles.nearby_radius_m", &["1.0", "5000.0"], &["0.999", "5000.1", "nan", "inf", "-inf", "'500'"]),
             ("vehicles.nearby_exit_factor", &["1.0", "3.0"], &["0.99", "3.01", "nan"]),
             ("vehicles.flush_ms", &["0", "1000"], &["1001", "-1"]),

@@ -63,6 +63,8 @@ pub enum Kind {
     Tiles,
     /// IP networks or addresses.
     Networks,
+    /// Names of hosts.
+    Hosts,
 }
 
 /// Paths that answer HTTP on the same port.
@@ -123,6 +125,13 @@ pub const KEYS: &[Key] = &[
         "",
         "Address and port of a second listener, for operators: /metrics, /vehicles and /presence need no token there, and \
          without a token are nowhere else; empty: none",
+    ),
+    key(
+        "server.private_hosts",
+        Kind::Hosts,
+        "",
+        "Names under which the second listener may be asked, beside localhost and IP addresses: a page in an operator's \
+         browser can make a name of its own lead there, and is refused by it (DNS rebinding)",
     ),
     key("vehicles.nearby_radius_m", Kind::Real(1.0, 5_000.0), "m", "Vehicles within this distance are neighbours"),
     key(
@@ -430,6 +439,14 @@ pub const KEYS: &[Key] = &[
         "",
         "The least that is logged; RINGROAD_LOG or RUST_LOG in the environment, if set, decide instead",
     ),
+    key(
+        "log.repeats_max",
+        Kind::Whole(0, 1_000_000),
+        "lines",
+        "Lines that one place in the code may log within log.repeats_ms; the others are counted, and their number is \
+         logged at its end; 0: any number",
+    ),
+    key("log.repeats_ms", Kind::Whole(1_000, 3_600_000), "ms", "Period of log.repeats_max"),
 ];
 
 /// What a dotted path leads to.
@@ -525,6 +542,7 @@ impl fmt::Display for Kind {
             Kind::Events => write!(f, "a list of events, each 1 to {NAME_CHARS_MAX} of a-z _"),
             Kind::Words(words) => write!(f, "a list of any of \"{}\", each once", words.join("\", \"")),
             Kind::Networks => write!(f, "a list of networks or addresses such as \"10.0.0.0/8\" or \"2001:db8::1\""),
+            Kind::Hosts => write!(f, "a list of host names such as \"gateway-1\", without a port"),
             Kind::NodeId => write!(f, "1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, or nothing"),
             Kind::Tiles => {
                 write!(

@@ -76,6 +76,8 @@ pub struct Server {
     pub steer: Steer,
     /// Address and port of a second listener, for operators; empty: none.
     pub private_listen: String,
+    /// Names under which it may be asked, beside `localhost` and addresses.
+    pub private_hosts: Vec<String>,
 }
 
 /// Which worker gets a new connection.
@@ -293,11 +295,15 @@ impl LogLevel {
 pub struct Log {
     /// The least that is logged, unless `RINGROAD_LOG` or `RUST_LOG` says more exactly what.
     pub level: LogLevel,
+    /// Lines of one place in the code within a period; the others are counted. 0: any number.
+    pub repeats_max: u32,
+    /// That period.
+    pub repeats_ms: u64,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { level: LogLevel::Info }
+        Log { level: LogLevel::Info, repeats_max: 30, repeats_ms: 10_000 }
     }
 }
 
@@ -311,6 +317,7 @@ impl Default for Server {
             drain_ms: 10_000,
             steer: Steer::Hash,
             private_listen: String::new(),
+            private_hosts: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::keys::KEYS;
 /// was made at the start: listeners, threads, indexes, timers that run, links.
 const RELOADED: &[&str] = &[
     "server.allowed_origins",
+    "server.private_hosts",
     "server.drain_ms",
     "vehicles.coalesce_ms",
     "vehicles.flush_ms",
@@ -30,7 +31,7 @@ const RELOADED: &[&str] = &[
     "limits.message_bytes_max",
     "limits.outbox_bytes_max",
     "map.",
-    "log.level",
+    "log.",
 ];
 
 /// What became of a configuration that was read again.

@@ -316,7 +316,7 @@ fn value_of(kind: &Kind, text: &str) -> Value {
         | Kind::Prefix
         | Kind::NodeId
         | Kind::Tiles => toml().filter(Value::is_str).unwrap_or_else(bare),
-        Kind::Origins | Kind::Networks | Kind::Events | Kind::Tenants | Kind::Words(_)
+        Kind::Origins | Kind::Networks | Kind::Hosts | Kind::Events | Kind::Tenants | Kind::Words(_)
             if !text.trim_start().starts_with('[') =>
         {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

@@ -17,7 +17,7 @@ pub trait Label: Copy + 'static {
 }
 
 /// Most variants that a label may have; the counters lie in place, without a heap.
-pub const LABELS_MAX: usize = 24;
+pub const LABELS_MAX: usize = 32;
 
 /// One counter for each variant of `E`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,9 +19,12 @@ pub(crate) use table::counters;
 
 use crate::auth::TokenFault;
 use crate::io::counters::ShellCounters;
+use crate::shard::Dialect;
 use crate::shard::backplane::counters::BackplaneCounters;
+use crate::shard::census::{ControlIn, Role};
 use crate::shard::close::{CloseReason, Refused, ShedReason, SlowIn};
 use crate::wire::error::ErrorCode;
+use crate::wire::event::EventName;
 
 counters! {
     /// Plain counters of one worker. Written by its thread alone; summed over workers at scrape.
@@ -47,7 +50,8 @@ counters! {
         // Connections.
         connections_open: u64 = gauge "ringroad_connections_open", "", "Connections open now, of any protocol.";
         connections_opened: u64 = counter "ringroad_connections_opened_total", "", "Connections accepted.";
-        upgrades: u64 = counter "ringroad_upgrades_total", "", "Connections that became WebSockets.";
+        upgrades: PerLabel<Dialect> = counter "ringroad_upgrades_total", "",
+            "Connections that became WebSockets, by how they speak.";
         connections_blocked: u64 = gauge "ringroad_connections_blocked", "",
             "Connections whose readers take nothing now.";
         slow_readers: PerLabel<SlowIn> = counter "ringroad_slow_readers_total", "",
@@ -68,6 +72,14 @@ counters! {
 
         // In and out.
         messages_in: u64 = counter "ringroad_messages_in_total", "", "WebSocket messages received, whole ones.";
+        messages_in_bytes: u64 = counter "ringroad_messages_in_bytes_total", "bytes",
+            "Bytes of these, without frame headers.";
+        control_in: PerLabel<ControlIn> = counter "ringroad_control_frames_in_total", "",
+            "Control frames received, by what they are.";
+        messages_out: PerLabel<EventName> = counter "ringroad_messages_out_total", "",
+            "Messages put in line for clients, by event; one for everyone counts once for each.";
+        messages_out_bytes: PerLabel<EventName> = counter "ringroad_messages_out_bytes_total", "bytes",
+            "Bytes of these, with their frame headers.";
         events_sent: u64 = counter "ringroad_events_sent_total", "", "Events sent to clients, positions left out.";
         errors: PerLabel<ErrorCode> = counter "ringroad_errors_total", "", "Error events sent to clients, by code.";
         broadcasts: u64 = counter "ringroad_broadcasts_total", "", "Events put into a worker's broadcast log, for all.";
@@ -109,12 +121,17 @@ counters! {
         // What waits, and who.
         commands: PerLabel<crate::wire::json::EventKind> = counter "ringroad_commands_total", "",
             "Messages of clients that were understood, by event; those that are then refused too.";
+        command_bytes: PerLabel<crate::wire::json::EventKind> = counter "ringroad_commands_bytes_total", "bytes",
+            "Bytes of these, without frame headers.";
         connections: PerLabel<crate::shard::census::ConnState> = gauge "ringroad_connections", "",
             "Connections now, by state.";
+        clients: PerLabel<Role> = gauge "ringroad_clients", "", "WebSockets now, by what they are for.";
         outbox_bytes: u64 = gauge "ringroad_outbox_bytes", "bytes",
             "What waits in all outboxes: the kernel has not taken it.";
         log_bytes: u64 = gauge "ringroad_broadcast_log_bytes", "bytes",
             "What goes to everyone and has not been sent to everyone, once per worker.";
+        settle_queue: u64 = gauge "ringroad_settle_queue", "",
+            "Vehicles that have moved, or are to choose whom they see, and have not been looked at.";
         flush_queue: u64 = gauge "ringroad_flush_queue", "", "Connections that stand in line to be sent to.";
         mesh_waiting: u64 = gauge "ringroad_mesh_waiting", "",
             "Notes and positions that wait because another worker's inbox was full.";
@@ -122,6 +139,14 @@ counters! {
         backplane: BackplaneCounters = table;
         /// What the shell counts.
         shell: ShellCounters = table;
+    }
+}
+
+impl Counters {
+    /// A message has been put in line for one client; with its frame it has so many bytes.
+    pub fn told(&mut self, event: EventName, bytes: usize) {
+        self.messages_out.increment(event);
+        self.messages_out_bytes.add(event, bytes as u64);
     }
 }
 

@@ -81,6 +81,8 @@ labels! {
         HalfOpen = "half_open",
         /// A trusted proxy did not begin with a PROXY header.
         ProxyHeader = "proxy_header",
+        /// It asked the private address under a name that is not in `server.private_hosts`.
+        Host = "host",
     }
 }
 

@@ -22,8 +22,9 @@ impl Shard {
     pub(super) fn v2v_message(&mut self, now: Now, id: ConnId, text: &mut [u8]) {
         self.keep_text(text);
         let mut parser = self.parser.take().unwrap_or_default();
+        let bytes = text.len();
         json::decode(&mut parser, text, now.unix_ms, |decoded| match decoded {
-            Ok(decoded) => self.command(now, id, decoded),
+            Ok(decoded) => self.command(now, id, decoded, bytes),
             Err(Rejected { code: code @ ErrorCode::UnknownEvent, message }) => {
                 self.error_with(now, id, code, message, Some(KNOWN_EVENTS.as_bytes()));
             }
@@ -32,8 +33,10 @@ impl Shard {
         self.parser = Some(parser);
     }
 
-    fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>) {
+    /// What a message of so many bytes asks for.
+    fn command(&mut self, now: Now, id: ConnId, decoded: Decoded<'_>, bytes: usize) {
         self.out.counters.commands.increment(decoded.kind);
+        self.out.counters.command_bytes.add(decoded.kind, bytes as u64);
         if let Ok(Command::Location { vehicle_id, fix }) = &decoded.command {
             self.fix_message(now, id, vehicle_id, fix);
             return;
@@ -106,6 +109,7 @@ impl Shard {
     pub(super) fn state_message(&mut self, now: Now, id: ConnId, message: &[u8]) {
         self.keep_text(message);
         self.out.counters.commands.increment(EventKind::LocationUpdate);
+        self.out.counters.command_bytes.add(EventKind::LocationUpdate, message.len() as u64);
         if let Some((world_id, slot)) = self.vehicle_may(now, id, EventKind::LocationUpdate) {
             self.report(now, world_id, id, slot, message);
         }
@@ -284,10 +288,10 @@ impl Shard {
     pub(super) fn publish(&mut self, now: Now, world_id: WorldId, name: &str, event: &Event<'_>) {
         let mut text = Vec::new();
         event.write(&mut text);
-        self.out.broadcast_text(&mut self.worlds[world_id], &text);
+        self.out.broadcast_text(&mut self.worlds[world_id], event.name(), &text);
         if self.mesh.peers() > 0 || self.bus.is_some() {
             let text: Arc<[u8]> = text.into();
-            let what = What::Publish { text: text.clone() };
+            let what = What::Publish { name: event.name(), text: text.clone() };
             self.mesh.tell_all(Note { world: world_id, what }, &mut self.out.counters);
             self.publish_to_hosts(now, world_id, name, &text);
         }

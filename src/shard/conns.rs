@@ -1,6 +1,7 @@
 //! The connections of one shard.
 
 use crate::limits;
+use crate::metrics::labels;
 use crate::turn::ConnId;
 use crate::wire::message::Decoder;
 
@@ -9,14 +10,15 @@ use super::table::Table;
 use super::vehicles::Slot;
 use super::world::WorldId;
 
-/// How a connection speaks, settled at its upgrade. A dialect translates between its bytes and the same commands and
-/// events; nothing else in the shard knows which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// V2V events as JSON text.
-    V2vJson,
-    /// `ringroad.v1`: the same, and positions as state records.
-    Slim,
+labels! {
+    /// How a connection speaks, settled at its upgrade. A dialect translates between its bytes and the same commands and
+    /// events; nothing else in the shard knows which one it is.
+    pub enum Dialect for "dialect" {
+        /// V2V events as JSON text.
+        V2vJson = "json",
+        /// `ringroad.v1`: the same, and positions as state records.
+        Slim = "slim",
+    }
 }
 
 /// Where a connection is in its life.
@@ -185,6 +187,16 @@ impl Conns {
         self.len -= 1;
         self.turned_away -= usize::from(turned_away);
         self.slots.get_mut(id.index)?.take()
+    }
+
+    /// Above the index of every connection.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The connection at an index, if there is one.
+    pub fn at(&self, index: u32) -> Option<&Conn> {
+        self.slots.get(index)?.as_ref()
     }
 
     /// Every connection, in index order.

@@ -61,6 +61,10 @@ impl Shard {
     /// The time of these connections has come. First all of them get what goes to everyone, and only then is each
     /// announced as gone: none is told of the others, which for thousands that go at once would be millions.
     pub(super) fn part_with(&mut self, now: Now, ids: &[ConnId]) {
+        // What goes to everyone is counted while they are there.
+        for world in self.worlds.iter_mut().filter(|_| !ids.is_empty()) {
+            self.out.enqueue_readers(world);
+        }
         for &id in ids {
             if let Some(conn) = self.out.conns.peek(id).filter(|conn| matches!(conn.phase, Phase::Open)) {
                 self.out.hand_over_news(&self.worlds[conn.world], id);

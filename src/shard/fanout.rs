@@ -7,13 +7,14 @@ use crate::config::Config;
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, Now, Send, Store};
-use crate::wire::event::Event;
+use crate::wire::event::{Event, EventName};
 use crate::wire::frame::{self, Opcode};
 
 use super::Timer;
 use super::close::{CloseReason, SlowIn};
 use super::conns::{Conn, Conns, Phase};
 use super::outbox::{Stretch, Waiting};
+use super::tally::FlushTally;
 use super::timers::Timers;
 use super::watch::{Flush, Left};
 use super::world::{World, WorldId, Worlds};
@@ -83,21 +84,24 @@ impl Fanout {
 
     /// Sends an event to one connection.
     pub fn event(&mut self, now: Now, id: ConnId, event: &Event<'_>) {
-        self.frame(now, id, |out| frame::encode_with(out, Opcode::Text, |text| event.write(text)));
+        self.frame(now, id, event.name(), |out| frame::encode_with(out, Opcode::Text, |text| event.write(text)));
     }
 
     /// Sends an event's JSON text to one connection.
-    pub fn text_frame(&mut self, now: Now, id: ConnId, text: &[u8]) {
-        self.frame(now, id, |out| frame::encode(out, Opcode::Text, text));
+    pub fn text_frame(&mut self, now: Now, id: ConnId, name: EventName, text: &[u8]) {
+        self.frame(now, id, name, |out| frame::encode(out, Opcode::Text, text));
     }
 
-    fn frame(&mut self, now: Now, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+    fn frame(&mut self, now: Now, id: ConnId, name: EventName, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(conn) = self.conns.find(id) else { return };
         if !matches!(conn.phase, Phase::Open) {
             return;
         }
         self.counters.events_sent += 1;
-        write(conn.outbox.writer(|| self.spare.pop()));
+        let out = conn.outbox.writer(|| self.spare.pop());
+        let start = out.len();
+        write(out);
+        self.counters.told(name, out.len() - start);
         if conn.blocked && conn.waiting_bytes() > self.config.limits.outbox_bytes_max as usize {
             self.slow(now, id, SlowIn::Outbox);
             return;
@@ -129,12 +133,14 @@ impl Fanout {
     pub fn broadcast(&mut self, world: &mut World, event: &Event<'_>) {
         self.counters.broadcasts += 1;
         frame::encode_with(world.log.writer(), Opcode::Text, |text| event.write(text));
+        world.unannounced.note(event.name(), world.log.head());
     }
 
     /// Tells everyone in a world an event's JSON text.
-    pub fn broadcast_text(&mut self, world: &mut World, text: &[u8]) {
+    pub fn broadcast_text(&mut self, world: &mut World, name: EventName, text: &[u8]) {
         self.counters.broadcasts += 1;
         frame::encode(world.log.writer(), Opcode::Text, text);
+        world.unannounced.note(name, world.log.head());
     }
 
     /// Closes a WebSocket connection whose reader is too slow: what waits is dropped but for the rest of a frame that
@@ -292,14 +298,17 @@ impl Fanout {
     /// laggard queues itself once it is writable.
     pub fn enqueue_readers(&mut self, world: &mut World) {
         let head = world.log.head();
-        if head == std::mem::replace(&mut world.announced, head) {
+        let before = std::mem::replace(&mut world.announced, head);
+        if head == before {
             return;
         }
         for (id, conn) in self.conns.iter_mut() {
             if matches!(conn.phase, Phase::Open) && conn.world == world.id && conn.cursor < head {
+                world.unannounced.reader(conn.cursor, before);
                 Self::enqueue(&mut self.queue, id, conn);
             }
         }
+        world.unannounced.count(before, &mut self.counters);
     }
 
     /// Composes sends for queued connections until the queue is empty or the piece is full.
@@ -417,6 +426,7 @@ impl Fanout {
             if state {
                 // A pace that was asked for is there to have fewer positions.
                 let flush = Flush { now, passed: paced_ms == 0 };
+                let tally = FlushTally::before(&self.counters, events_end);
                 let left = match (conn.watcher, conn.dialect, conn.vehicle) {
                     (Some(watcher), Some(dialect), own) => {
                         world.flush(flush, watcher, (own, dialect), &mut self.arena, &mut self.counters)
@@ -427,6 +437,7 @@ impl Fanout {
                     }
                     _ => Left::Nothing,
                 };
+                tally.count(conn.dialect, self.arena.len(), &mut self.counters);
                 (conn.state_due, conn.flushing) = (left != Left::Nothing, left == Left::Pieces);
                 if self.arena.len() > events_end {
                     let since_ms = now.mono_ms - conn.flushed_ms;

@@ -90,37 +90,35 @@ impl Shard {
         self.out.timers.set(now.mono_ms + limits::LISTING_MS_MAX, Timer::Listing(number));
         let note = Note { world, what: What::Ask { listing, number } };
         self.mesh.tell_all(note, &mut self.out.counters);
-        let part = self.part(now, world, listing);
-        self.answered(now, number, part);
+        self.part(now, self.mesh.shard(), world, listing, number);
     }
 
     /// Another shard asks.
     pub(super) fn asked(&mut self, now: Now, from: ShardId, world: WorldId, listing: Listing, number: u64) {
-        let part = self.part(now, world, listing);
-        let note = Note { world, what: What::Answer { number, part } };
-        self.mesh.tell(from, note, &mut self.out.counters);
+        self.part(now, from, world, listing, number);
     }
 
-    fn part(&mut self, now: Now, world: WorldId, listing: Listing) -> Part {
-        match listing {
+    /// Finds this shard's part of a listing, and answers whoever asks for it.
+    fn part(&mut self, now: Now, asker: ShardId, world: WorldId, listing: Listing, number: u64) {
+        let part = match listing {
             Listing::Vehicles => Part::Members(self.vehicles_part(world), self.listed(world).count()),
             Listing::Presence => Part::Members(self.presence_part(now, world), self.listed(world).count()),
             Listing::Metrics => {
-                self.out.counters.connections_open = self.out.conns.len() as u64;
-                self.out.counters.connections_blocked = self.out.blocked as u64;
-                let vehicles = self.worlds.iter().flat_map(|world| world.vehicles.iter());
-                let owned = vehicles.filter(|(_, vehicle)| vehicle.driving().is_some()).count();
-                self.out.counters.active_vehicles = owned as u64;
-                let watchers =
-                    || self.worlds.iter().flat_map(|world| world.watchers.iter()).map(|(_, watcher)| watcher);
-                self.out.counters.watchers = watchers().filter(|watcher| watcher.is_asking()).count() as u64;
-                self.out.counters.sights = watchers().map(|watcher| watcher.sights.len() as u64).sum();
-                if let Some(bus) = &self.bus {
-                    self.out.counters.backplane.subscriptions = bus.subscriptions() as u64;
-                }
-                self.take_census();
-                Part::Counters(self.mesh.shard(), Box::new(self.out.counters.clone()))
+                self.take_census(now, asker, number);
+                return;
             }
+        };
+        self.answer_part(now, asker, number, part);
+    }
+
+    /// Gives a shard, this one or another, this one's part of a listing.
+    pub(super) fn answer_part(&mut self, now: Now, asker: ShardId, number: u64, part: Part) {
+        if self.is_here(asker) {
+            self.answered(now, number, part);
+        } else {
+            // The number says which listing it is for, and that knows its world.
+            let note = Note { world: WorldId::default(), what: What::Answer { number, part } };
+            self.mesh.tell(asker, note, &mut self.out.counters);
         }
     }
 

@@ -2,12 +2,13 @@
 
 use crate::page;
 use crate::turn::{ConnId, Now, ShardId};
+use crate::wire::host;
 use crate::wire::text::{write_decimal, write_string, write_u64};
 use crate::wire::upgrade::{self, Plain};
 
 use super::Shard;
 use super::auth::Asked;
-use super::close::CloseReason;
+use super::close::{CloseReason, Refused};
 use super::conns::Phase;
 use super::gather::Listing;
 use super::vehicles::Vehicle;
@@ -171,6 +172,20 @@ impl Shard {
             out.push(b'}');
         }
         out
+    }
+
+    /// Whether the private address is asked under a name that is its own; if not, that has been answered. Without a
+    /// `Host` it is no browser that asks.
+    pub(super) fn host_is_known(&mut self, now: Now, id: ConnId, host: Option<&str>, head_only: bool) -> bool {
+        let private = self.out.conns.peek(id).is_some_and(|conn| conn.private);
+        if !private || host.is_none_or(|host| host::is_known(host, &self.config.server.private_hosts)) {
+            return true;
+        }
+        self.out.counters.refused.increment(Refused::Host);
+        let body = br#"{"error":"unknown_host","message":"ask by address, or name this host in server.private_hosts"}"#;
+        // RFC 9110, section 15.5.20: "unwilling or unable to produce an authoritative response for the target URI".
+        self.send_reply(now, id, 421, "application/json", &[], head_only, body);
+        false
     }
 
     /// Which pages may read the answer.

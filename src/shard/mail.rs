@@ -12,7 +12,7 @@ use crate::geo::{Square, Squares};
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::{ConnId, ShardId};
-use crate::wire::event::{Identity, Status};
+use crate::wire::event::{EventName, Identity, Status};
 use crate::wire::json::EventKind;
 
 use crate::wire::state::Sample;
@@ -54,7 +54,7 @@ pub enum What {
     /// Its connection there was replaced by one here; so far had that one emptied its buckets.
     Spent { key: u64, rates: Rates },
     /// An event for everyone, as JSON text.
-    Publish { text: Arc<[u8]> },
+    Publish { name: EventName, text: Arc<[u8]> },
     /// An event for one vehicle.
     Deliver(Deliver),
     /// `recipient` was not there after all.
@@ -110,6 +110,15 @@ pub enum Relayed {
     Message,
     /// A relayed event.
     Event(EventKind),
+}
+
+impl From<Relayed> for EventName {
+    fn from(relayed: Relayed) -> EventName {
+        match relayed {
+            Relayed::Message => EventName::ReceiveMessage,
+            Relayed::Event(kind) => kind.into(),
+        }
+    }
 }
 
 /// Who is told when it cannot be delivered.
@@ -265,7 +274,7 @@ impl Mesh {
 impl Note {
     fn text_bytes(&self) -> usize {
         match &self.what {
-            What::Publish { text } => text.len(),
+            What::Publish { text, .. } => text.len(),
             What::Deliver(deliver) => deliver.text.len(),
             What::BusFrame { frame, .. } => frame.len(),
             _ => 0,
@@ -302,7 +311,10 @@ mod tests {
         let world = WorldId(0);
         mesh.refused(ShardId(1), Batch::default(), &mut counters);
         for _ in 0..limits::MESH_NOTES_MAX + 2 {
-            mesh.tell_all(Note { world, what: What::Publish { text: Arc::from(*b"{}") } }, &mut counters);
+            mesh.tell_all(
+                Note { world, what: What::Publish { name: EventName::Other, text: Arc::from(*b"{}") } },
+                &mut counters,
+            );
         }
         let epoch = Epoch { connected_ms: 1, node: 0, shard: ShardId(0), count: 1 };
         let departed = Departed { epoch, rates: Rates::default() };

@@ -35,6 +35,7 @@ mod relay;
 mod session;
 mod significant;
 mod table;
+mod tally;
 mod timers;
 mod vehicles;
 mod watch;
@@ -51,6 +52,7 @@ use crate::wire::tape::Parser;
 use admission::Admission;
 use auth::Auth;
 use backplane::{Backplane, Node};
+use census::Census;
 use drain::Drain;
 use fanout::Fanout;
 use gather::Gatherings;
@@ -60,6 +62,7 @@ use radio::Radio;
 use vehicles::{Epoch, Slot};
 use world::{World, WorldId, Worlds};
 
+pub use conns::Dialect;
 pub use mail::Batch;
 
 /// Something that is due at a time. Most wait by the connection, some rarely: those are boxed.
@@ -99,6 +102,8 @@ enum Timer {
     Unconfirmed(Box<(WorldId, Slot, u64)>),
     /// A listing should be complete.
     Listing(u64),
+    /// More connections are to be looked at for a scrape.
+    Census,
     /// Another shard's inbox was full.
     Mesh,
     /// Has the radio become quiet amid a frame?
@@ -125,6 +130,8 @@ pub struct Shard {
     bus_parser: Option<Parser>,
     radio: Radio,
     gatherings: Gatherings,
+    /// One that is under way.
+    census: Option<Box<Census>>,
     mail: Vec<(ShardId, Batch)>,
     /// What the turn that is being carried out releases.
     released_last: Vec<ConnId>,
@@ -165,6 +172,7 @@ impl Shard {
             parser: None,
             radio: Radio::new(&config.radio),
             gatherings: Gatherings::default(),
+            census: None,
             mail: Vec::new(),
             released_last: Vec::new(),
             drain: None,
@@ -230,6 +238,7 @@ impl Shard {
                 self.check_confirmed(now, world, slot, since_ms);
             }
             Timer::Listing(number) => self.listing_is_late(now, number),
+            Timer::Census => self.go_on_with_census(now),
             Timer::Mesh => self.mesh.retry(),
             Timer::Radio => self.check_radio(now),
         }
@@ -303,8 +312,8 @@ impl Shard {
                     self.gone(now, world, key, departed, (status, last_seen));
                 }
                 What::Spent { key, rates } => self.spent(world, key, &rates),
-                What::Publish { text } => {
-                    self.out.broadcast_text(&mut self.worlds[world], &text);
+                What::Publish { name, text } => {
+                    self.out.broadcast_text(&mut self.worlds[world], name, &text);
                 }
                 What::Deliver(deliver) => self.deliver(now, world, deliver),
                 What::Undeliverable { sender } => self.undeliverable(now, sender),

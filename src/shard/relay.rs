@@ -118,7 +118,7 @@ impl Shard {
         if deliver.kind == Relayed::Event(EventKind::ConnectRequest) {
             self.remember_request(now, world_id, deliver.sender.key, deliver.recipient);
         }
-        self.out.text_frame(now, conn, &deliver.text);
+        self.out.text_frame(now, conn, deliver.kind.into(), &deliver.text);
         if let Some(remote) = &deliver.sender.remote {
             self.answer_remote(now, remote, true);
         }

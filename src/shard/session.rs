@@ -12,6 +12,7 @@ use crate::wire::slim;
 use crate::wire::upgrade::{self, Request};
 
 use super::auth::Wants;
+use super::census::ControlIn;
 use super::close::{CloseReason, Refused};
 use super::conns::{Conn, Dialect, Phase};
 use super::{Shard, Timer};
@@ -56,8 +57,8 @@ impl Shard {
             Refused::Address => (429, &br#"{"error":"too_many_connections"}"#[..]),
             Refused::Rate | Refused::HalfOpen => (503, &br#"{"error":"busy"}"#[..]),
             Refused::Full | Refused::Stopping => (503, &br#"{"error":"full"}"#[..]),
-            // Who speaks something else would not understand HTTP either.
-            Refused::ProxyHeader => (0, &b""[..]),
+            // Those are answered in HTTP where they are found; and who speaks something else would not understand it.
+            Refused::Host | Refused::ProxyHeader => (0, &b""[..]),
         };
         if status > 0 {
             let retry_s = retry_s.to_string();
@@ -122,10 +123,16 @@ impl Shard {
             }
             Ok(Some((Request::Plain(request), _))) => {
                 self.out.counters.http_requests += 1;
+                if !self.host_is_known(now, id, request.host, request.head_only) {
+                    return;
+                }
                 self.answer(now, id, &request);
                 return;
             }
             Ok(Some((Request::Upgrade(request), used))) => {
+                if !self.host_is_known(now, id, Some(request.host), false) {
+                    return;
+                }
                 if request.path != self.config.server.path {
                     self.reply(now, id, 404, request.origin, false, br#"{"error":"not_found"}"#);
                     return;
@@ -162,7 +169,7 @@ impl Shard {
         };
         let Some(conn) = self.out.conns.find(id) else { return };
         conn.phase = Phase::Open;
-        self.out.counters.upgrades += 1;
+        self.out.counters.upgrades.increment(dialect);
         conn.dialect = Some(dialect);
         let world = &mut self.worlds[conn.world];
         conn.cursor = world.log.head();
@@ -223,19 +230,23 @@ impl Shard {
         let dialect = conn.dialect;
         match message {
             Message::Binary(report) if dialect == Some(Dialect::Slim) => {
-                self.out.counters.messages_in += 1;
+                self.count_in(report);
                 self.state_message(now, id, report);
             }
             // Existing servers read JSON from binary messages too, so clients may send it that way.
             Message::Text(text) | Message::Binary(text) => {
-                self.out.counters.messages_in += 1;
+                self.count_in(text);
                 self.v2v_message(now, id, text);
             }
             // RFC 6455, section 5.5.3: "A Pong frame sent in response to a Ping frame must have identical 'Application
             // data' as found in the message body of the Ping frame being replied to."
-            Message::Ping(payload) => self.out.control(now, id, Opcode::Pong, payload),
-            Message::Pong(_) => {}
+            Message::Ping(payload) => {
+                self.out.counters.control_in.increment(ControlIn::Ping);
+                self.out.control(now, id, Opcode::Pong, payload);
+            }
+            Message::Pong(_) => self.out.counters.control_in.increment(ControlIn::Pong),
             Message::Close { code, .. } => {
+                self.out.counters.control_in.increment(ControlIn::Close);
                 // RFC 6455, section 5.5.1: "When sending a Close frame in response, the endpoint typically echos the
                 // status code it received."
                 let echoed = code.map(u16::to_be_bytes);
@@ -246,6 +257,11 @@ impl Shard {
             }
         }
         self.out.conns.find(id).is_some_and(|conn| matches!(conn.phase, Phase::Open))
+    }
+
+    fn count_in(&mut self, message: &[u8]) {
+        self.out.counters.messages_in += 1;
+        self.out.counters.messages_in_bytes += message.len() as u64;
     }
 
     fn violated(&mut self, now: Now, id: ConnId, error: ProtocolError) {

@@ -16,6 +16,7 @@ use super::log::ByteLog;
 use super::nearby::Apart;
 use super::past::Past;
 use super::relay::Pending;
+use super::tally::Unannounced;
 use super::vehicles::{Departed, Vehicles};
 use super::watch::Watchers;
 
@@ -46,6 +47,8 @@ pub struct World {
     pub log: ByteLog,
     /// The log's head when its readers were last queued.
     pub announced: u64,
+    /// What the log has got since, to be counted for each of them.
+    pub unannounced: Unannounced,
     /// Position events, rendered once per update whoever is to get them.
     pub rendered: ByteLog,
     /// What newer positions have replaced.
@@ -155,6 +158,7 @@ impl World {
             hysteresis: Hysteresis::new(config.vehicles.nearby_radius_m, config.vehicles.nearby_exit_factor),
             log: ByteLog::new(config.limits.broadcast_log_bytes as usize),
             announced: 0,
+            unannounced: Unannounced::default(),
             rendered: ByteLog::new(crate::limits::RENDERED_BYTES_MAX),
             past: Past::default(),
             moved: VecDeque::new(),

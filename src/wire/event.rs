@@ -1,5 +1,7 @@
 //! What the gateway tells clients: [`Event`] to JSON text.
 
+mod name;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -10,6 +12,8 @@ use super::json::{Edges, EventKind};
 use super::state::Sample;
 use super::text::{write_decimal, write_string, write_u64};
 use super::units;
+
+pub use name::EventName;
 
 /// Whether a vehicle is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,43 +294,67 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
+    /// What it is called on the wire.
+    pub fn name(&self) -> EventName {
+        match *self {
+            Event::Connected { .. } => EventName::Connected,
+            Event::Registered { .. } => EventName::Registered,
+            Event::ServerShutdown { .. } => EventName::ServerShutdown,
+            Event::HeartbeatAck { .. } => EventName::HeartbeatAck,
+            Event::PresenceUpdate { .. } => EventName::PresenceUpdate,
+            Event::NearbyVehicles { .. } => EventName::NearbyVehicles,
+            Event::ProximityEvent { .. } => EventName::ProximityEvent,
+            Event::PeerLocation { .. } => EventName::PeerLocation,
+            Event::ReceiveMessage { .. } => EventName::ReceiveMessage,
+            Event::EmergencyAlert { .. } => EventName::EmergencyAlert,
+            Event::RadioText { .. } => EventName::RadioText,
+            Event::VehicleIdentity { .. } => EventName::VehicleIdentity,
+            Event::PeerGone { .. } => EventName::PeerGone,
+            Event::Watching { .. } => EventName::Watching,
+            Event::TokenExpiring { .. } => EventName::TokenExpiring,
+            Event::Error { .. } => EventName::Error,
+            Event::Relayed { kind, .. } => kind.into(),
+        }
+    }
+
     /// Writes the event as JSON text.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let name = self.name().as_str();
         match *self {
             Event::Connected { ts, session } => {
-                begin(out, "connected");
+                begin(out, name);
                 number(out, "ts", ts);
                 uuid(out, ",\"sessionId\":", session);
             }
             Event::TokenExpiring { expires_at, expires_in_ms } => {
-                begin(out, "token_expiring");
+                begin(out, name);
                 number(out, "expiresAt", expires_at);
                 raw(out, ",");
                 number(out, "expiresInMs", expires_in_ms);
             }
             Event::Registered { vehicle_id } => {
-                begin(out, "registered");
+                begin(out, name);
                 string(out, "\"vehicleId\":", vehicle_id);
             }
             Event::ServerShutdown { reconnect_in_ms, ts } => {
-                begin(out, "server_shutdown");
+                begin(out, name);
                 number(out, "reconnectInMs", reconnect_in_ms);
                 raw(out, ",");
                 number(out, "ts", ts);
             }
             Event::HeartbeatAck { ts } => {
-                begin(out, "heartbeat_ack");
+                begin(out, name);
                 number(out, "ts", ts);
             }
             Event::PresenceUpdate { vehicle_id, status, last_seen } => {
-                begin(out, "presence_update");
+                begin(out, name);
                 string(out, "\"vehicleId\":", vehicle_id);
                 string(out, ",\"status\":", status.as_str());
                 raw(out, ",");
                 number(out, "lastSeen", last_seen);
             }
             Event::NearbyVehicles { vehicles, radius_m } => {
-                begin(out, "nearby_vehicles");
+                begin(out, name);
                 raw(out, "\"vehicles\":[");
                 for (at, neighbour) in vehicles.iter().enumerate() {
                     raw(out, if at == 0 { "{" } else { ",{" });
@@ -342,7 +370,7 @@ impl Event<'_> {
                 super::text::write_f64(out, radius_m);
             }
             Event::ProximityEvent { id, vehicle_id, peer_id, distance_m, ts } => {
-                begin(out, "proximity_event");
+                begin(out, name);
                 uuid(out, "\"id\":", id);
                 string(out, ",\"vehicleId\":", vehicle_id);
                 string(out, ",\"peerVehicleId\":", peer_id);
@@ -357,7 +385,7 @@ impl Event<'_> {
                 number(out, "ts", ts);
             }
             Event::PeerLocation { vehicle_id, motion } => {
-                begin(out, "peer_location");
+                begin(out, name);
                 string(out, "\"vehicleId\":", vehicle_id);
                 decimal(out, ",\"lat\":", motion.lat_e7.into(), 7);
                 decimal(out, ",\"lon\":", motion.lon_e7.into(), 7);
@@ -378,7 +406,7 @@ impl Event<'_> {
                 }
             }
             Event::ReceiveMessage { id, sender, recipient, content, ts, via_radio } => {
-                begin(out, "receive_message");
+                begin(out, name);
                 uuid(out, "\"id\":", id);
                 string(out, ",\"senderId\":", sender);
                 string(out, ",\"recipientId\":", recipient);
@@ -388,7 +416,7 @@ impl Event<'_> {
                 raw(out, if via_radio { ",\"via\":\"radio\"" } else { "" });
             }
             Event::EmergencyAlert { id, sender, info, ts, via_radio } => {
-                begin(out, "emergency_alert");
+                begin(out, name);
                 uuid(out, "\"id\":", id);
                 string(out, ",\"senderId\":", sender);
                 raw(out, ",\"vehicleInfo\":");
@@ -398,20 +426,20 @@ impl Event<'_> {
                 raw(out, if via_radio { ",\"via\":\"radio\"" } else { "" });
             }
             Event::RadioText { from, content } => {
-                begin(out, "radio_text");
+                begin(out, name);
                 string(out, "\"from\":", from);
                 string(out, ",\"content\":", content);
             }
-            Event::Relayed { kind, data } => {
+            Event::Relayed { data, .. } => {
                 raw(out, "{\"event\":");
-                write_string(out, kind.name());
+                write_string(out, name);
                 raw(out, ",\"data\":");
                 out.extend_from_slice(data);
                 raw(out, "}");
                 return;
             }
             Event::VehicleIdentity { key, identity } => {
-                begin(out, "vehicle_identity");
+                begin(out, name);
                 raw(out, "\"key\":\"");
                 super::text::write_hex(out, key);
                 string(out, "\",\"vehicleId\":", &identity.vehicle_id);
@@ -420,11 +448,11 @@ impl Event<'_> {
                 identity.write_info(out);
             }
             Event::PeerGone { vehicle_id } => {
-                begin(out, "peer_gone");
+                begin(out, name);
                 string(out, "\"vehicleId\":", vehicle_id);
             }
             Event::Watching { epoch, vehicles, cut, view, near_m, follow } => {
-                begin(out, "watching");
+                begin(out, name);
                 number(out, "epoch", epoch);
                 raw(out, ",");
                 number(out, "vehicles", vehicles as u64);
@@ -448,7 +476,7 @@ impl Event<'_> {
                 number(out, "follow", follow as u64);
             }
             Event::Error { code, message, ts, details } => {
-                begin(out, "error");
+                begin(out, name);
                 string(out, "\"code\":", code.as_str());
                 string(out, ",\"message\":", message);
                 raw(out, ",");

@@ -1,6 +1,6 @@
 //! Bytes to values and back. Pure: no socket, clock or randomness, and no panic on any bytes.
 //!
-//! - [`upgrade`]: the HTTP/1.1 request that a connection begins with, and the replies to it.
+//! - [`upgrade`]: the HTTP/1.1 request that a connection begins with, and the replies to it; [`host`]: under which name.
 //! - [`frame`]: WebSocket frames, both directions.
 //! - [`message`]: frames to messages, at whatever split the bytes arrive.
 //! - [`tape`], [`json`]: V2V messages from clients; [`error`]: what is answered to the others.
@@ -12,6 +12,7 @@
 //! - [`radio`]: frames of the serial radio modem.
 
 pub mod upgrade;
+pub mod host;
 pub mod frame;
 pub mod front;
 pub mod message;

@@ -28,6 +28,8 @@ pub struct Upgrade<'a> {
     pub path: &'a str,
     /// The target after its `?`, or nothing.
     pub query: &'a str,
+    /// `Host`, as sent.
+    pub host: &'a str,
     /// The page that opens the connection; browsers always say.
     pub origin: Option<&'a str>,
     /// `Authorization`, as sent.
@@ -89,6 +91,8 @@ pub struct Plain<'a> {
     pub path: &'a str,
     /// The target after its `?`, or nothing.
     pub query: &'a str,
+    /// `Host`, as sent; absent in HTTP/1.0 only.
+    pub host: Option<&'a str>,
     /// The page that asks, if it is not its own origin.
     pub origin: Option<&'a str>,
     /// `Authorization`, as sent.
@@ -186,8 +190,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
         return Err(Refusal::Body);
     }
     if !fields.upgrade && fields.key.is_none() {
-        let Fields { origin, authorization, if_none_match, .. } = fields;
-        let plain = Plain { method, path, query, origin, authorization, if_none_match, head_only: method == "HEAD" };
+        let Fields { host, origin, authorization, if_none_match, .. } = fields;
+        let head_only = method == "HEAD";
+        let plain = Plain { method, path, query, host, origin, authorization, if_none_match, head_only };
         return Ok(Some((Request::Plain(plain), used)));
     }
 
@@ -210,8 +215,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
         return Err(Refusal::WebSocketVersion);
     }
     let Some(key) = fields.key.filter(|key| is_key(key)) else { return Err(Refusal::Key) };
-    let Fields { origin, authorization, protocols, .. } = fields;
-    let upgrade = Upgrade { path, query, origin, authorization, protocols, accept: accept_key(key) };
+    let Fields { host, origin, authorization, protocols, .. } = fields;
+    let host = host.unwrap_or_default();
+    let upgrade = Upgrade { path, query, host, origin, authorization, protocols, accept: accept_key(key) };
     Ok(Some((Request::Upgrade(upgrade), used)))
 }
 
@@ -219,6 +225,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Refusal> {
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
+    host: Option<&'a str>,
     has_body: bool,
     upgrade: bool,
     connection: bool,
@@ -245,6 +252,7 @@ impl<'a> Fields<'a> {
             };
             if is("host") {
                 fields.hosts += 1;
+                fields.host = Some(text()?);
             } else if is("upgrade") {
                 fields.upgrade |= tokens(text()?).any(|token| token.eq_ignore_ascii_case("websocket"));
             } else if is("connection") {
@@ -411,6 +419,7 @@ const fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

@@ -167,7 +167,8 @@ impl Gateway {
         Gateway::ask_at(self.addr, request, headers)
     }
 
-    fn ask_at(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> Reply {
+    /// The same of another address of its own.
+    pub fn ask_at(addr: SocketAddr, request: &str, headers: &[(&str, &str)]) -> Reply {
         let mut stream = TcpStream::connect(addr).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut text = format!("{request} HTTP/1.1\r\nHost: {addr}\r\n");
@@ -207,7 +208,11 @@ impl Gateway {
 
     /// The sum over the labels of a family of `/metrics`.
     pub fn metric_sum(&self, family: &str) -> u64 {
-        let text = self.get("/metrics").body;
+        Gateway::sum_in(&self.get("/metrics").body, family)
+    }
+
+    /// The sum over the labels of a family in what `/metrics` said.
+    pub fn sum_in(text: &str, family: &str) -> u64 {
         let cells = text.lines().filter_map(|line| line.strip_prefix(family)?.strip_prefix('{')?.rsplit_once("} "));
         cells.map(|(_, value)| value.parse::<u64>().expect("a count")).sum()
     }

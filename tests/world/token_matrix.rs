@@ -407,7 +407,7 @@ fn what_goes_to_all_of_a_tenant_finds_its_way_between_a_long_outbox() {
 
 #[test]
 fn listings_need_an_operator_or_the_private_address() {
-    let mut play = guarded_alone("set server.private_listen = '127.0.0.1:1'");
+    let mut play = guarded_alone("set server.private_listen = '127.0.0.1:1'\n set server.private_hosts = ['sim']");
     let vehicle = plain(&mut play, json!({"roles": ["vehicle"]}));
     let viewer = plain(&mut play, json!({"roles": ["viewer"]}));
     let operator = plain(&mut play, json!({"roles": ["operator"]}));
@@ -450,12 +450,58 @@ fn listings_need_an_operator_or_the_private_address() {
 #[test]
 fn with_a_private_address_listings_are_there_alone_even_without_tokens() {
     let mut play = Play::default();
-    play.run("set server.private_listen = '127.0.0.1:1'");
+    play.run("set server.private_listen = '127.0.0.1:1'\n set server.private_hosts = ['sim']");
     for (path, expected) in [("/vehicles", 403), ("/metrics", 403), ("/presence", 403), ("/health", 200), ("/", 200)] {
         assert_eq!(status(&mut play, path, ""), expected, "{path}");
         let client = play.world().open_privately(0);
         assert_eq!(ask(&mut play, client, path, "").0, 200, "{path} on the private address");
     }
+}
+
+/// A page in an operator's browser can make its own name lead to the private address (DNS rebinding). It is then of the
+/// same origin, and CORS does not keep it from reading.
+#[test]
+fn a_page_whose_name_leads_to_the_private_address_is_refused() {
+    let mut play =
+        guarded_alone("set server.private_listen = '127.0.0.1:1'\n set server.private_hosts = ['gateway-1']");
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Version: 13\r\n";
+    let cases = [
+        ("Host: 127.0.0.1:3003\r\n", true),
+        ("Host: [::1]:3003\r\n", true),
+        ("Host: localhost:3003\r\n", true),
+        ("Host: gateway-1:3003\r\n", true),
+        ("Host: evil.example:3003\r\n", false),
+        ("Host: gateway-1.evil.example\r\n", false),
+        ("Host:\r\n", false),
+    ];
+    let mut refused = 0;
+    for (host, is_known) in cases {
+        for (target, more, known) in [
+            ("/vehicles", "", 200),
+            ("/metrics", "", 200),
+            ("/health", "", 200),
+            ("/", "Origin: http://evil.example:3003\r\n", 200),
+            ("/v2v", upgrade, 101),
+        ] {
+            let request = format!("GET {target} HTTP/1.1\r\n{host}{more}\r\n");
+            let client = play.world().open_privately(0);
+            play.world().send_bytes(client, request.as_bytes());
+            let status = if is_known { known } else { 421 };
+            let reply = play.world().reply(client);
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {reply}");
+            refused += u64::from(!is_known);
+            // The public address may have any name: there, a token is needed.
+            let client = play.world().open(0);
+            play.world().send_bytes(client, request.as_bytes());
+            assert!(!play.world().reply(client).starts_with("HTTP/1.1 421 "), "{request}");
+        }
+    }
+    assert_eq!(play.counted("ringroad_refused_total{host}"), refused);
+    // A health check of 1.0 has no Host; browsers do.
+    let client = play.world().open_privately(0);
+    play.world().send_bytes(client, b"GET /health HTTP/1.0\r\n\r\n");
+    assert!(play.world().reply(client).starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::config::PresenceScope;
 use crate::limits;
 use crate::turn::Now;
 use crate::wire::envelope::{self, Envelope, Kind, Malformed, Obj, Origin, Source};
-use crate::wire::event::Status;
+use crate::wire::event::{EventName, Status};
 use crate::wire::state;
 
 use super::super::Shard;
@@ -195,7 +195,7 @@ impl Shard {
         match (kind, obj) {
             (Kind::Event, Some(obj)) => {
                 if self.may_be_told(&obj) {
-                    self.publish_here(world, &obj.text);
+                    self.publish_here(world, EventName::of(obj.event), &obj.text);
                 }
             }
             (Kind::Alert { seq }, Some(obj)) => self.alert_heard(stream, seq, &obj),
@@ -229,7 +229,7 @@ impl Shard {
             return;
         }
         if self.may_be_told(&obj) {
-            self.publish_here(world, &obj.text);
+            self.publish_here(world, EventName::of(obj.event), &obj.text);
         }
     }
 
@@ -254,15 +254,15 @@ impl Shard {
         let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
         steward.heard.alert(stream, seq);
         if self.is_news(stream.world, obj) && self.may_be_told(obj) {
-            self.publish_here(stream.world, &obj.text);
+            self.publish_here(stream.world, EventName::of(obj.event), &obj.text);
         }
     }
 
     /// Tells every connection of a world of this host what came from elsewhere.
-    fn publish_here(&mut self, world: WorldId, text: &[u8]) {
-        self.out.broadcast_text(&mut self.worlds[world], text);
+    fn publish_here(&mut self, world: WorldId, name: EventName, text: &[u8]) {
+        self.out.broadcast_text(&mut self.worlds[world], name, text);
         if self.mesh.peers() > 0 {
-            let what = What::Publish { text: text.into() };
+            let what = What::Publish { name, text: text.into() };
             self.mesh.tell_all(Note { world, what }, &mut self.out.counters);
         }
     }

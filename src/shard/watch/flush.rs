@@ -7,7 +7,7 @@
 use crate::limits;
 use crate::metrics::Counters;
 use crate::turn::Now;
-use crate::wire::event::Event;
+use crate::wire::event::{Event, EventName};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::slim::{self, StateFrames};
 use crate::wire::state::RECORD_BYTES;
@@ -62,7 +62,7 @@ impl World {
             watcher.stirred &= watcher.walk_at > 0;
             watcher.is_asking()
         };
-        let mut more = self.flush_gone(index, dialect, full, out);
+        let mut more = self.flush_gone(index, dialect, full, out, counters);
         let mut walked = false;
         if !more {
             match (asking, own) {
@@ -105,7 +105,14 @@ impl World {
     }
 
     /// Who has left the view.
-    fn flush_gone(&mut self, index: u32, dialect: Dialect, full: usize, out: &mut Vec<u8>) -> bool {
+    fn flush_gone(
+        &mut self,
+        index: u32,
+        dialect: Dialect,
+        full: usize,
+        out: &mut Vec<u8>,
+        counters: &mut Counters,
+    ) -> bool {
         let (watcher, records) = (self.watchers.at_mut(index), &mut self.scratch.records);
         let keys: Vec<u64> = watcher.gone.keys().take(limits::FLUSH_BYTES_MAX / RECORD_BYTES).copied().collect();
         for key in keys {
@@ -116,8 +123,9 @@ impl World {
             match dialect {
                 Dialect::Slim => records.push(slim::gone(key)),
                 Dialect::V2vJson => {
-                    let event = Event::PeerGone { vehicle_id: &identity.vehicle_id };
+                    let (event, start) = (Event::PeerGone { vehicle_id: &identity.vehicle_id }, out.len());
                     frame::encode_with(out, Opcode::Text, |text| event.write(text));
+                    counters.told(EventName::PeerGone, out.len() - start);
                 }
             }
         }
@@ -225,8 +233,9 @@ fn name(watcher: &mut Watcher, vehicle: &Vehicle, out: &mut Vec<u8>, counters: &
     if !watcher.knows(vehicle.key, &vehicle.identity) {
         watcher.learns(vehicle.key, &vehicle.identity);
         counters.identities_sent += 1;
-        let event = Event::VehicleIdentity { key: vehicle.key, identity: &vehicle.identity };
+        let (event, start) = (Event::VehicleIdentity { key: vehicle.key, identity: &vehicle.identity }, out.len());
         frame::encode_with(out, Opcode::Text, |text| event.write(text));
+        counters.told(EventName::VehicleIdentity, out.len() - start);
     }
 }
 
