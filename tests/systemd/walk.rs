@@ -20,6 +20,9 @@ fn documented(name: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("docs/OPERATIONS.md has no commands named {name}"))
 }
 
+/// With each fleet.
+const VIEWERS: u32 = 2;
+
 /// A drain in seconds that a test can wait for.
 const QUICKLY: &str = "sed -i 's/^drain_ms = .*/drain_ms = 1500/' /etc/ringroad/ringroad.toml";
 
@@ -33,6 +36,7 @@ fn fleet(
     let options = DriveOptions {
         url: "ws://127.0.0.1:3002/v2v".to_owned(),
         vehicles: Some(vehicles),
+        viewers: VIEWERS,
         hz: 5.0,
         seconds: Some(600.0),
         side_m: 800.0,
@@ -215,7 +219,9 @@ fn an_upgrade_as_it_is_written_moves_the_fleet_and_loses_nobody() {
     let last = report(&inbox, "the end", |report| report.phase == drive::report::Phase::Done);
     // Every connection that ended was closed in order and came back; none was refused, reset or left without a goodbye.
     assert_eq!(last.closes.keys().collect::<Vec<_>>(), ["1012 shutdown"], "{last}");
-    assert_eq!((last.closes["1012 shutdown"], last.registered), (last.returned, VEHICLES), "{last}");
+    let returned = last.returned + last.viewers_returned;
+    assert_eq!((last.closes["1012 shutdown"], last.registered), (returned, VEHICLES), "{last}");
+    assert!(last.viewers_returned >= 2 * u64::from(VIEWERS), "{last}");
     assert!(last.errors.is_empty() && last.tally.wrong == 0, "{last}");
     let log = host.ask("journalctl --no-pager --output cat --unit 'ringroad*'");
     assert!(!log.contains("may be refused"), "{log}");
