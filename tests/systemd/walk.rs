@@ -109,6 +109,15 @@ fn a_service_is_installed_started_reloaded_stopped_and_taken_away() {
     });
     assert_eq!((report.registered, report.tally.wrong, report.closes.len()), (30, 0, 0), "{report}");
 
+    // Whoever asks about it is told: of what blocks, the exit code would say.
+    let examined = [documented("doctor"), documented("limits")].map(|lines| host.ask(lines));
+    assert!(
+        examined.iter().all(|said| said.contains("blocking: 0") && said.contains("Ringroad runs here")),
+        "{examined:?}"
+    );
+    assert!(examined[1].contains("a filter that allows io_uring"), "{}", examined[1]);
+    assert!(host.ask(documented("metrics")).contains("\nringroad_build_info{"));
+
     // Installed again nothing changes; neither does what runs.
     assert_eq!(host.ask("systemd/install"), "");
     assert_eq!(host.shows("ringroad", "MainPID"), pid);
