@@ -234,4 +234,10 @@ fn an_upgrade_as_it_is_written_moves_the_fleet_and_loses_nobody() {
     assert!(last.errors.is_empty() && last.tally.wrong == 0, "{last}");
     let log = host.ask("journalctl --no-pager --output cat --unit 'ringroad*'");
     assert!(!log.contains("may be refused"), "{log}");
+
+    // Blue is enabled and serves; nothing of either stays, but for their user.
+    host.ask("systemd/install --uninstall --purge");
+    host.until("blue has ended", || host.processes("system-ringroad.slice/ringroad@blue.service").is_empty());
+    let left = "find /etc /usr/local /run/ringroad -name '*ringroad*'";
+    assert_eq!(host.ask(&format!("{left} -not -type d")), "");
 }
