@@ -251,3 +251,25 @@ fn an_upgrade_as_it_is_written_moves_the_fleet_and_loses_nobody() {
     let left = "find /etc /usr/local /run/ringroad -name '*ringroad*'";
     assert_eq!(host.ask(&format!("{left} -not -type d")), "");
 }
+
+/// The kernel takes the settings as they are written, and the doctor finds them.
+#[test]
+fn the_settings_of_the_kernel_are_what_the_doctor_wants() {
+    let Some(host) = Host::boot() else { return };
+    host.ask(documented("service"));
+    let warned = || -> Vec<String> {
+        let report: serde_json::Value = serde_json::from_str(&host.ask("ringroad doctor --json")).expect("JSON");
+        let findings = report["findings"].as_array().expect("findings").iter();
+        let names = findings.filter(|finding| finding["verdict"] == "warn").map(|finding| &finding["check"]);
+        names.filter_map(|name| Some(name.as_str()?.to_owned())).filter(|name| name.starts_with("net.")).collect()
+    };
+    let before = warned();
+    assert!(
+        before.iter().any(|name| name == "net.ipv4.tcp_migrate_req"),
+        "a new network has the kernel's own: {before:?}"
+    );
+    // Those of all networks can be read here and not written, of which `sysctl` complains.
+    host.run(documented("sysctls"));
+    let after = warned();
+    assert!(after.iter().all(|name| name == "net.netfilter.nf_conntrack_max"), "{after:?} of {before:?}");
+}
