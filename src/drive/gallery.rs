@@ -3,7 +3,7 @@
 //! What a viewer is owed is less than what a vehicle is owed, and more. Less: of two updates of one vehicle the newer may
 //! replace the older, so an update is paid when it has come or a later one has. More: whatever was shown must not stay
 //! there. A vehicle that has left the view has to be said to be *gone*, and what is still shown of it
-//! [`PATIENCE_MS`](super::owed::PATIENCE_MS) later is a *ghost*.
+//! [`PATIENCE_MS`] later is a *ghost*.
 //!
 //! A viewer that a gateway has sent away comes back and asks again, with nothing on its screen. As with vehicles, what was
 //! sent before, and until those in view are back too, may come or not.
