@@ -6,13 +6,13 @@ use clap::Args;
 use ringroad::doctor::{self, Host, Needs, Uring, capacity};
 use ringroad::io::probe;
 
-use super::{Failure, ServeArgs, say};
+use super::{Failure, GatewayArgs, say};
 
 /// `ringroad doctor`
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     #[command(flatten)]
-    serve: ServeArgs,
+    gateway: GatewayArgs,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -29,7 +29,7 @@ pub struct DoctorArgs {
 
 /// Reports; that Ringroad cannot run here is a failure.
 pub fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    let needs = Needs::of(&args.serve.effective()?);
+    let needs = Needs::of(&args.gateway.effective()?);
     let host = Host::below(&args.root, args.pid);
     if !host.has("proc") {
         return Err(Failure::Usage(format!("--root {}: there is no proc in it", args.root.display())));

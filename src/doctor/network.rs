@@ -139,10 +139,10 @@ fn spread(host: &Host, needs: &Needs, device: &str, check: Check<'_>) -> Result<
         Err(unread) if steered.len() < useful => return Err(unread),
         Err(_) => BTreeSet::new(),
     };
-    let value = match steered.len() {
-        0 => format!("{} receive queues on CPUs {}", queues.len(), listed(&interrupted)),
-        _ => format!("{} receive queues, handed on (RPS) to CPUs {}", queues.len(), listed(&steered)),
-    };
+    let (plural, on) =
+        (if queues.len() == 1 { "" } else { "s" }, if steered.is_empty() { " on" } else { ", handed on (RPS) to" });
+    let by = if steered.is_empty() { &interrupted } else { &steered };
+    let value = format!("{} receive queue{plural}{on} {}", queues.len(), listed(by));
     Ok(if steered.len().max(interrupted.len().min(queues.len())) >= useful {
         check.ok(value)
     } else {
@@ -189,7 +189,8 @@ fn bits(mask: &str) -> Vec<u32> {
 }
 
 fn listed(cpus: &BTreeSet<u32>) -> String {
-    cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    let numbers = cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    format!("CPU{} {numbers}", if cpus.len() == 1 { "" } else { "s" })
 }
 
 /// `/proc/net/softnet_stat`: a line per CPU, in hex; packets taken in, dropped for want of room, and times the budget

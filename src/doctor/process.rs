@@ -121,8 +121,8 @@ fn privileged_port(host: &Host, needs: &Needs) -> Finding {
     let text = format!("{} may be bound", needs.port);
     let check = Check { name: "port", wanted: &text };
     match (host.number("proc/sys/net/ipv4/ip_unprivileged_port_start"), has_capability(host, CAP_NET_BIND_SERVICE)) {
-        (Ok(first), _) if u64::from(needs.port) >= first || needs.port == 0 => check.ok("it may"),
-        (Ok(_), Ok(true)) => check.ok("it may, with CAP_NET_BIND_SERVICE"),
+        (Ok(first), _) if u64::from(needs.port) >= first || needs.port == 0 => check.ok(text.as_str()),
+        (Ok(_), Ok(true)) => check.ok(format!("{text}, with CAP_NET_BIND_SERVICE")),
         (Ok(first), Ok(false)) => check.blocking(
             format!("ports below {first} are privileged"),
             "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or a server.listen with a higher port",
@@ -186,6 +186,7 @@ fn cpu_quota(host: &Host) -> Option<f64> {
     quotas.reduce(f64::min)
 }
 
-fn shown(number: u64) -> String {
+/// A number, or that it is so large that nobody means it.
+pub(super) fn shown(number: u64) -> String {
     if number >= u64::MAX / 4 { "unlimited".to_owned() } else { number.to_string() }
 }

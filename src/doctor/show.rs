@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::capacity::Capacity;
-use super::{Report, Verdict};
+use super::process::shown;
+use super::sysctls::SYSCTLS;
+use super::{Finding, Report, Verdict};
 
 impl Report {
     /// As JSON, for programs.
@@ -31,12 +33,26 @@ impl fmt::Display for Report {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
         writeln!(
             f,
-            "\n{} blocking, {} warnings, {} unknown, {} ok",
+            "\nblocking: {}, warnings: {}, unknown: {}, ok: {}",
             count(Verdict::Blocking),
             count(Verdict::Warn),
             count(Verdict::Unknown),
             count(Verdict::Ok)
         )?;
+        let outcome = match self.verdict {
+            Verdict::Blocking => "Ringroad does not run here before what is blocking is mended.",
+            Verdict::Warn => "Ringroad runs here; what is warned of makes it run worse than it could.",
+            Verdict::Ok | Verdict::Unknown => "Ringroad runs here as well as it can, as far as is known.",
+        };
+        writeln!(f, "{outcome}")?;
+        let is_sysctl = |finding: &&Finding| SYSCTLS.iter().any(|sysctl| sysctl.name == finding.check);
+        if self.findings.iter().filter(is_sysctl).any(|finding| finding.fix.is_some()) {
+            let file = "tuning/sysctl.d/90-ringroad.conf";
+            writeln!(
+                f,
+                "All sysctls at once, and after the next boot too: cp {file} /etc/sysctl.d/ && sysctl --system"
+            )?;
+        }
         self.capacity.as_ref().map_or(Ok(()), |capacity| write!(f, "\n{capacity}"))
     }
 }
@@ -51,7 +67,7 @@ impl fmt::Display for Capacity {
         }
         let width = self.bounds.iter().map(|bound| bound.of.len()).max().unwrap_or(0);
         for bound in &self.bounds {
-            let connections = bound.connections.map_or_else(|| "–".to_owned(), |connections| connections.to_string());
+            let connections = bound.connections.map_or_else(|| "–".to_owned(), shown);
             writeln!(f, "  {:width$}  {connections:>12}  {}", bound.of, bound.because)?;
         }
         Ok(())

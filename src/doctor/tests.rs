@@ -145,7 +145,18 @@ fn a_report_can_be_read_by_people_and_by_programs() {
     let table = report.to_string();
     let count = |verdict: &str| table.lines().filter(|line| line.starts_with(verdict)).count();
     assert_eq!((count("ok "), count("warn "), count("unknown ")), (report.findings.len() - 2, 1, 1), "{table}");
-    assert!(table.contains("0 blocking, 1 warnings, 1 unknown") && table.contains("about 200000 idle"), "{table}");
+    assert!(table.contains("blocking: 0, warnings: 1, unknown: 1") && table.contains("about 200000 idle"), "{table}");
+    assert!(
+        table.contains("\nRingroad runs here; ") && table.contains("cp tuning/sysctl.d/90-ringroad.conf"),
+        "{table}"
+    );
+    // Where all of them are well, nobody is sent there.
+    let table =
+        Tree::healthy().with(&[("proc/net/softnet_stat", None)], |host| examine(host, &NEEDS, &USABLE)).to_string();
+    assert!(table.contains("as far as is known.") && !table.contains("sysctl --system"), "{table}");
+    let no_bound = Tree::healthy()
+        .with(&[("proc/sys/fs/file-nr", Some("9 0 9223372036854775807"))], |host| capacity::estimate(host, &NEEDS));
+    assert!(no_bound.to_string().contains("unlimited  fs.file-max"), "{no_bound}");
 }
 
 /// What the doctor wants and what `tuning/` sets are one.

@@ -48,8 +48,10 @@ pub struct Fleet<P> {
     seats: Vec<Seat>,
     /// Viewers that are ready to ask.
     waiting: Vec<ConnId>,
-    /// Vehicles that a gateway has sent away, and that are to come back.
-    returning: VecDeque<u32>,
+    /// Who has been sent away by a gateway, and is to come back.
+    returning: VecDeque<Who>,
+    /// By viewer: it has been ready before.
+    has_watched: Vec<bool>,
     /// Vehicles, then viewers, that have a connection or had one.
     seated: u32,
     /// Connections that were made for somebody.
@@ -122,6 +124,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
             report: Report { dialect, vehicles, planned_ms: plan.drive_ms, trace, ..Report::default() },
             ledger: Ledger::new(vehicles, plan.promise, gap_ms.saturating_sub(1)).judging_every(plan.judged_every),
             gallery: Gallery::new(plan.viewers, plan.area, vehicles),
+            has_watched: vec![false; plan.viewers as usize],
             plan,
             publish,
             conns: Vec::new(),
@@ -161,7 +164,7 @@ impl<P: FnMut(&Report)> Fleet<P> {
                     Some(viewer) => Some(Who::Viewer(viewer)),
                 }
             }
-            Phase::Driving => self.returning.pop_front().map(Who::Vehicle),
+            Phase::Driving => self.returning.pop_front(),
             _ => None,
         };
         let Some(who) = who else {
@@ -189,8 +192,8 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 let who = conn.who;
                 self.report.count_close(&format!("{code} {reason}"));
                 self.lost(now, who, before);
-                if let (Who::Vehicle(vehicle), SENT_AWAY, Phase::Driving) = (who, code, self.report.phase) {
-                    self.returning.push_back(vehicle);
+                if (code, self.report.phase) == (SENT_AWAY, Phase::Driving) {
+                    self.returning.push_back(who);
                 }
             }
         }

@@ -3,13 +3,16 @@
 //! What a viewer is owed is less than what a vehicle is owed, and more. Less: of two updates of one vehicle the newer may
 //! replace the older, so an update is paid when it has come or a later one has. More: whatever was shown must not stay
 //! there. A vehicle that has left the view has to be said to be *gone*, and what is still shown of it
-//! [`PATIENCE_MS`](super::owed::PATIENCE_MS) later is a *ghost*.
+//! [`PATIENCE_MS`] later is a *ghost*.
+//!
+//! A viewer that a gateway has sent away comes back and asks again, with nothing on its screen. As with vehicles, what was
+//! sent before, and until those in view are back too, may come or not.
 //!
 //! Accounts are those of the vehicles' ledger ([`super::owed`]): an update is looked at when its account is closed.
 
 use super::area::{Area, Whereabouts};
 use super::latency::Latency;
-use super::owed::{Closed, LAG_MS_MIN, Sent};
+use super::owed::{Closed, LAG_MS_MIN, PATIENCE_MS, Sent};
 
 /// What a viewer was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +43,8 @@ pub struct Watched {
     pub undated: u64,
     /// There were more vehicles than are sent; from then on nothing is owed.
     pub cut: bool,
-    /// From asking for the view until everything in it had been sent, where the gateway says so.
+    /// From asking for the view until everything in it had been sent, where the gateway says so; the longest, if it has asked
+    /// again.
     pub complete_ms: Option<u64>,
     /// From sending an update to its delivery, in ms. Without what moved before the viewer asked.
     pub latency: Latency,
@@ -96,6 +100,10 @@ struct Viewer {
     /// Since it asked, and until it left.
     asked_ms: Option<u64>,
     left: bool,
+    /// It has been sent away before.
+    has_returned: bool,
+    /// Everything in view has been sent since it asked.
+    is_complete: bool,
     /// By vehicle.
     shown: Vec<Shown>,
 }
@@ -135,8 +143,12 @@ impl Gallery {
     /// A viewer asks for the area. `latest` are all vehicles' latest updates so far.
     pub fn asked(&mut self, viewer: u32, now_ms: u64, latest: impl Iterator<Item = (u32, Sent)>) {
         let one = &mut self.viewers[viewer as usize];
-        one.asked_ms = Some(now_ms);
-        one.shown = vec![Shown::default(); self.vehicles as usize];
+        (one.asked_ms, one.is_complete) = (Some(now_ms), false);
+        one.shown.resize(self.vehicles as usize, Shown::default());
+        if one.has_returned {
+            // Where vehicles are just now nobody knows: they may have been sent away too.
+            return;
+        }
         for (vehicle, sent) in latest {
             // What is under way may arrive after the vehicle's next update has taken it out again.
             let is_handled = sent.sent_ms + LAG_MS_MIN <= now_ms;
@@ -152,10 +164,21 @@ impl Gallery {
         self.viewers[viewer as usize].left = true;
     }
 
+    /// A viewer that was sent away is there again. It has nothing on its screen, and is to ask.
+    pub fn returned(&mut self, viewer: u32) {
+        let one = &mut self.viewers[viewer as usize];
+        (one.asked_ms, one.left, one.has_returned) = (None, false, true);
+        for shown in &mut one.shown {
+            (shown.ts, shown.is_here) = (0, false);
+        }
+    }
+
     /// The gateway says that everything in view has been sent.
     pub fn completed(&mut self, viewer: u32, now_ms: u64) {
-        if let Some(asked_ms) = self.viewers[viewer as usize].asked_ms {
-            self.watched[viewer as usize].complete_ms.get_or_insert(now_ms.saturating_sub(asked_ms));
+        let one = &mut self.viewers[viewer as usize];
+        if let Some(asked_ms) = one.asked_ms.filter(|_| !std::mem::replace(&mut one.is_complete, true)) {
+            let complete_ms = &mut self.watched[viewer as usize].complete_ms;
+            *complete_ms = (*complete_ms).max(Some(now_ms.saturating_sub(asked_ms)));
         }
     }
 
@@ -215,7 +238,9 @@ impl Gallery {
         }
         let whereabouts = self.area.locate(closed.sent.place.to_e7());
         for (viewer, watched) in self.viewers.iter_mut().zip(&mut self.watched) {
-            if viewer.left || watched.cut || viewer.asked_ms.is_none_or(|asked_ms| closed.sent.sent_ms < asked_ms) {
+            let settles_ms = if viewer.has_returned { PATIENCE_MS } else { 0 };
+            let is_owed = |asked_ms| closed.sent.sent_ms >= asked_ms + settles_ms;
+            if viewer.left || watched.cut || !viewer.asked_ms.is_some_and(is_owed) {
                 continue;
             }
             let shown = &mut viewer.shown[closed.vehicle as usize];
@@ -346,6 +371,35 @@ mod tests {
         assert!(gallery.watched().iter().all(|watched| watched.owed == 0));
         gallery.received(1, 0, Some(1_200), Some(sent(1_200, INSIDE)), 1_210);
         assert_eq!((gallery.watched()[1].records, gallery.watched()[1].seen), (1, 1));
+    }
+
+    #[test]
+    fn who_was_sent_away_begins_again_and_is_owed_what_comes_after() {
+        let mut gallery = gallery();
+        receive(&mut gallery, 0, 1_100, INSIDE);
+        gallery.completed(0, 1_040);
+        gallery.left(0);
+        gallery.returned(0);
+        // Until it asks again nothing is for it; what was on its screen is not any more.
+        receive(&mut gallery, 0, 1_150, INSIDE);
+        assert_eq!(gallery.watched()[0].wrong, 1);
+        gallery.asked(0, 2_000, [(1, sent(1_200, INSIDE))].into_iter());
+        gallery.completed(0, 2_070);
+        gallery.completed(0, 9_999);
+        receive(&mut gallery, 0, 1_100, INSIDE);
+        let settled_ms = 2_000 + PATIENCE_MS;
+        for ts in [1_300, settled_ms - 1, settled_ms, settled_ms + 100] {
+            gallery.closed(&closed(0, ts, INSIDE));
+        }
+        gallery.closed(&closed(1, settled_ms + 100, OUTSIDE));
+        let one = &gallery.watched()[0];
+        assert_eq!((one.owed, one.paid, one.ghosts, one.duplicate, one.backwards), (2, 0, 0, 0, 0));
+        receive(&mut gallery, 0, settled_ms + 200, INSIDE);
+        gallery.closed(&closed(0, settled_ms + 150, INSIDE));
+        let one = &gallery.watched()[0];
+        assert_eq!((one.owed, one.missing(), one.complete_ms), (3, 2, Some(70)));
+        // Different vehicles, however often it has come.
+        assert_eq!((one.present, one.seen), (1, 1));
     }
 
     #[test]

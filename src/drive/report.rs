@@ -84,6 +84,8 @@ pub struct Report {
     pub registered: u32,
     /// How often one that a gateway had sent away (1012) has registered again.
     pub returned: u64,
+    /// How often a viewer that was sent away likewise has come back.
+    pub viewers_returned: u64,
     /// Not one was left when driving ended: there was nobody to miss anything.
     pub deserted: bool,
     /// How long they have driven, ms.
@@ -189,6 +191,7 @@ impl fmt::Display for Report {
             ("without a time", tally.undated),
             ("not judged", tally.unjudged),
             ("vehicles returned", self.returned),
+            ("viewers returned", self.viewers_returned),
             ("neighbours gone", self.gone),
             ("of other vehicles", self.strangers),
             ("updates skipped", self.skipped),

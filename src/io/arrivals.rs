@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use super::deaf::hears;
 use super::driver::Pump;
 use super::hands::{Listening, peer};
 use super::ring::{Completion, Op};
@@ -100,7 +101,13 @@ impl<C: Core> Pump<C> {
         if ended {
             self.accept_again(now, accepted.as_ref().err().copied())?;
         }
-        match accepted.map_err(|_| ()).and_then(|fd| Ok((peer(&fd).map_err(|_| ())?, fd))) {
+        let accepted = accepted.map_err(|_| ()).and_then(|fd| {
+            if self.drain.has_begun {
+                hears(fd.as_fd()).map_err(|_| ())?;
+            }
+            Ok((peer(&fd).map_err(|_| ())?, fd))
+        });
+        match accepted {
             Ok(_) if self.hands.stopping => {}
             Ok((peer, fd)) => {
                 self.hands.counts.accepts += 1;

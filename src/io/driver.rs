@@ -21,7 +21,8 @@ use std::time::Duration;
 use monoio::net::UnixStream;
 
 use super::clock::Clock;
-use super::hands::{Aftermath, Hands, Listening, ignore_new_connections, peer};
+use super::deaf::ignore_new_connections;
+use super::hands::{Aftermath, Hands, Listening, peer};
 use super::load::Load;
 use super::mesh::{Given, Hatch, Switch, Wake};
 use super::ring::Op;
@@ -56,7 +57,7 @@ pub(crate) struct Pump<C: Core> {
     dry_at_us: u64,
     /// When (`mono_ms`) a core that was told to stop has had its time.
     stop_by: Option<u64>,
-    drain: Drain,
+    pub(super) drain: Drain,
     load: Load,
     usage: Usage,
     /// Not before this (`mono_ms`) is the next warning about the listener logged.
@@ -438,8 +439,8 @@ impl<C: Core> Pump<C> {
 
 /// How far a worker is with letting go of everybody.
 #[derive(Debug, Default)]
-struct Drain {
-    has_begun: bool,
+pub(super) struct Drain {
+    pub(super) has_begun: bool,
     is_over: bool,
     /// When (`mono_ms`) the listener has accepted everything that was under way.
     close_listener_at: Option<u64>,

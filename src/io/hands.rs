@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as Socket2, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Socket2, Type};
 
 use super::counters::ShellCounters;
 use super::mesh::Mesh;
@@ -305,59 +305,4 @@ pub(crate) fn peer(fd: &OwnedFd) -> io::Result<IpAddr> {
         Some(address) => address.ip().to_canonical(),
         None => Ipv4Addr::UNSPECIFIED.into(),
     })
-}
-
-/// Lets a listener ignore everything that would begin a new connection, while handshakes that are under way end as usual.
-/// A connection that comes to a closing listener between its last accept and its close would be reset; one that is
-/// ignored is asked for again by its client's kernel, and then comes to whoever listens.
-pub(crate) fn ignore_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
-    // Classic BPF on the TCP header: of SYN and ACK only SYN (RFC 9293, section 3.1: flags are in its byte 13).
-    let op = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
-    SockRef::from(&listener).attach_filter(&[
-        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
-        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x12),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, 0x02),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-    use std::os::fd::AsFd;
-    use std::time::Duration;
-
-    use super::*;
-
-    fn listener(addr: SocketAddr) -> Socket2 {
-        let socket = Socket2::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        socket.set_reuse_port(true).unwrap();
-        socket.bind(&addr.into()).unwrap();
-        socket.listen(16).unwrap();
-        socket
-    }
-
-    #[test]
-    fn a_listener_that_goes_keeps_what_it_has_and_leaves_the_rest_to_another() {
-        let old = listener((Ipv4Addr::LOCALHOST, 0).into());
-        let addr = old.local_addr().unwrap().as_socket().unwrap();
-        let before = TcpStream::connect(addr).unwrap();
-        ignore_new_connections(old.as_fd()).unwrap();
-        let ignored = TcpStream::connect_timeout(&addr, Duration::from_millis(200)).unwrap_err();
-        assert_eq!(ignored.kind(), io::ErrorKind::TimedOut, "neither taken nor refused");
-        let (accepted, _) = old.accept().unwrap();
-        assert_eq!(peer(&accepted.into()).unwrap(), before.local_addr().unwrap().ip());
-        // Eight that are ignored, or come to the new one at once, as the kernel chooses.
-        let new = listener(addr);
-        let visitors: Vec<_> = (0..8).map(|_| std::thread::spawn(move || TcpStream::connect(addr))).collect();
-        std::thread::sleep(Duration::from_millis(50));
-        old.set_nonblocking(true).unwrap();
-        assert_eq!(old.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(old);
-        for visitor in visitors {
-            visitor.join().unwrap().expect("nobody is refused");
-        }
-        drop(new);
-    }
 }

@@ -11,7 +11,7 @@
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants; [`rests`]: what the kernel did not take; [`load`]: how busy it is.
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
-//! - `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
+//! - `deaf`: a listener that is about to go. `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`redis`]: links to Redis servers, which monoio carries.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`], `usage`: what the names say.
@@ -20,6 +20,7 @@ mod arrivals;
 mod buffers;
 mod clock;
 pub mod counters;
+mod deaf;
 mod driver;
 mod hands;
 pub mod key_file;

@@ -446,5 +446,13 @@ impl Drop for DataRing {
     }
 }
 
+/// Sets an option of a socket that no crate has: here, because `unsafe` has its two files.
+pub(crate) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let bytes = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed, and of the value, which outlives the call, the kernel reads its bytes.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), bytes) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ringroad::drive::{self, DriveOptions};
 use ringroad::sim::HANDSHAKE;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, dial};
 use crate::gateway::Gateway;
-use crate::until;
+use crate::{PATIENCE, until};
 
 /// What the connection is answered, up to the end of the head, or of the connection.
 fn answer(addr: SocketAddr, bytes: &[u8]) -> (TcpStream, String) {
@@ -138,35 +144,81 @@ fn connections_that_say_nothing_cannot_fill_the_gateway() {
     }
 }
 
-/// Slowloris: five thousand requests that come a byte at a time. Every one ends when its time is over, and the vehicles notice
-/// nothing.
+/// A connection from another address of this machine.
+fn dial_from(own: [u8; 4], addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((own, 0)).into()).expect("all of 127/8 is ours");
+    socket.connect(&addr.into()).expect("it listens");
+    socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.into()
+}
+
+/// Slowloris: five thousand requests from several addresses that come a byte at a time. Each ends when its time is over, or
+/// sooner where there are bounds; every one is counted once, and the vehicles miss nothing.
 #[test]
 fn requests_that_never_end_cost_nobody_anything() {
-    const SLOW: u64 = 5_000;
-    const VEHICLES: u64 = 40;
-    // Before the gateway starts: it inherits the limit.
+    const ADDRESSES: [[u8; 4]; 5] = [[127, 0, 0, 2], [127, 0, 0, 3], [127, 1, 0, 2], [127, 1, 0, 3], [127, 2, 2, 2]];
+    const EACH: usize = 1_000;
+    const SLOW: u64 = (ADDRESSES.len() * EACH) as u64;
+    const VEHICLES: u32 = 200;
+    // Before a gateway starts: it inherits the limit.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
-    let gateway = Gateway::start(&["limits.handshake_ms_max=2000", "presence.scope=none"]);
-    let timed_out = || gateway.metric("ringroad_connections_closed_total{reason=\"handshake_timeout\"}");
-    let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| dial(gateway.addr)).collect();
-    let mut vehicles: Vec<Client> =
-        (0..VEHICLES).map(|n| Client::connect(gateway.addr).register(&format!("steady-{n}"))).collect();
-    let mut head = b"GET /v2v HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
-    until("all have run out of time", || {
-        let byte = [head.next().expect("endless")];
-        for stream in &mut slow {
-            // Some have been closed by now.
-            let _ = stream.write(&byte);
+    // Of 1,000 from one address one worker has at least 500, and of 5,000 at least 2,500.
+    let bounds = ["admission.conns_per_address_max=400", "admission.half_open_max=600"];
+    for bounds in [&bounds[..0], &bounds] {
+        let gateway = Gateway::start(&[bounds, &["limits.handshake_ms_max=4000", "presence.scope=none"]].concat());
+        let addr = gateway.addr;
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        let (tell, told) = mpsc::channel();
+        let driving = thread::spawn(move || {
+            let url = format!("ws://{addr}/v2v");
+            let options =
+                DriveOptions { url, vehicles: Some(VEHICLES), seconds: Some(600.0), ..DriveOptions::default() };
+            drive::run(options, |report| {
+                let _ = tell.send(report.tally.owed);
+                if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        });
+        while told.recv_timeout(PATIENCE).expect("they drive") < 1_000 {}
+        let mut slow: Vec<TcpStream> = Vec::new();
+        for own in ADDRESSES {
+            slow.extend((0..EACH).map(|_| dial_from(own, addr)));
         }
-        for vehicle in &mut vehicles {
-            vehicle.sync();
+        let timed_out = || gateway.metric("ringroad_connections_closed_total{reason=\"handshake_timeout\"}");
+        let refused = |reason: &str| gateway.metric(&format!("ringroad_refused_total{{reason=\"{reason}\"}}"));
+        let mut head = b"GET /v2v HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
+        until("all have been refused or have run out of time", || {
+            let byte = [head.next().expect("endless")];
+            for stream in &mut slow {
+                // Some have been closed by now.
+                let _ = stream.write(&byte);
+            }
+            timed_out() + refused("address") + refused("half_open") >= SLOW
+        });
+        // Each once, and none for another reason.
+        let [by_address, by_age] = ["address", "half_open"].map(refused);
+        assert_eq!(
+            (timed_out() + by_address + by_age, gateway.metric_sum("ringroad_refused_total")),
+            (SLOW, by_address + by_age)
+        );
+        if bounds.is_empty() {
+            assert_eq!(timed_out(), SLOW);
+        } else {
+            assert!(by_address > 0 && by_age > 0, "{by_address} and {by_age}");
         }
-        timed_out() == SLOW
-    });
-    assert_eq!(gateway.vehicles(), VEHICLES);
-    assert_eq!(gateway.metric("ringroad_connections_closed_total{reason=\"reset\"}"), 0);
-    assert_eq!(gateway.metric_sum("ringroad_refused_total"), 0);
-    drop(slow);
-    until("nothing is left of them", || gateway.metric("ringroad_connections_open") == VEHICLES + 1);
+        // What they did beside that is what any vehicle would notice.
+        let all_open = u64::from(VEHICLES) + 1;
+        until("nothing is left of them", || gateway.metric("ringroad_connections_open") == all_open);
+        let closed =
+            |reason: &str| gateway.metric(&format!("ringroad_connections_closed_total{{reason=\"{reason}\"}}"));
+        assert_eq!((closed("refused"), closed("handshake_timeout")), (by_address + by_age, timed_out()));
+        assert_eq!(gateway.vehicles(), u64::from(VEHICLES));
+        over.store(true, Ordering::Relaxed);
+        let report = driving.join().expect("no panic").expect("a drive");
+        assert_eq!((report.registered, report.tally.missing(), report.tally.wrong), (VEHICLES, 0, 0), "{report}");
+        assert!(report.closes.is_empty() && report.errors.is_empty() && report.withheld == 0, "{report}");
+        drop(slow);
+    }
 }

@@ -83,6 +83,7 @@ fn a_rolling_restart_refuses_nobody_and_every_vehicle_is_back_in_time() {
 #[test]
 fn a_driving_fleet_is_refused_nothing_and_misses_nothing_but_its_own_move() {
     const VEHICLES: u32 = 60;
+    const VIEWERS: u32 = 3;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pid_file = directory.path().join("ringroad.pid").display().to_string();
     let mut serving = start("127.0.0.1:0", &pid_file);
@@ -94,6 +95,7 @@ fn a_driving_fleet_is_refused_nothing_and_misses_nothing_but_its_own_move() {
         let options = DriveOptions {
             url: format!("ws://{addr}/v2v"),
             vehicles: Some(VEHICLES),
+            viewers: VIEWERS,
             hz: 5.0,
             seconds: Some(600.0),
             side_m: 800.0,
@@ -114,16 +116,25 @@ fn a_driving_fleet_is_refused_nothing_and_misses_nothing_but_its_own_move() {
             }
         }
     };
-    let mut owed = until_report("all drive", &|report| report.tally.owed > 10_000).tally.owed;
-    let mut returned = 0;
+    let watched = |report: &Report| report.watched.iter().map(|watched| watched.owed).min().unwrap_or(0);
+    let is_under_way = |report: &Report| report.tally.owed > 10_000 && watched(report) > 500;
+    let begun = until_report("all drive and watch", &is_under_way);
+    let (mut owed, mut seen) = (begun.tally.owed, watched(&begun));
+    let (mut returned, mut viewers_returned) = (0, 0);
     for _ in 0..2 {
         let mut before = std::mem::replace(&mut serving, start(&addr.to_string(), &pid_file));
         until("the old one ends", || before.has_ended());
         assert_eq!(before.wait().code(), Some(0));
-        let report = until_report("all are back", &|report| report.returned >= returned + u64::from(VEHICLES));
-        returned = report.returned;
+        let report = until_report("all are back", &|report| {
+            report.returned >= returned + u64::from(VEHICLES)
+                && report.viewers_returned >= viewers_returned + u64::from(VIEWERS)
+        });
+        (returned, viewers_returned) = (report.returned, report.viewers_returned);
         // And owed as much as before, once they are all on one gateway again.
-        owed = until_report("they drive on", &|report| report.tally.owed > owed + 10_000).tally.owed;
+        let on = until_report("they drive and watch on", &|report| {
+            report.tally.owed > owed + 10_000 && watched(report) > seen + 500
+        });
+        (owed, seen) = (on.tally.owed, watched(&on));
     }
     until("all are there", || serving.vehicles() == u64::from(VEHICLES));
     over.store(true, Ordering::Relaxed);
@@ -131,8 +142,15 @@ fn a_driving_fleet_is_refused_nothing_and_misses_nothing_but_its_own_move() {
     assert_eq!(report.registered, VEHICLES, "{report}");
     // Every connection that ended was closed in order and came back; none was refused, reset or left without a goodbye.
     assert_eq!(report.closes.keys().collect::<Vec<_>>(), ["1012 shutdown"], "{report}");
-    assert_eq!(report.closes["1012 shutdown"], report.returned, "{report}");
+    assert_eq!(report.closes["1012 shutdown"], report.returned + report.viewers_returned, "{report}");
     assert!(report.errors.is_empty() && report.tally.wrong == 0, "{report}");
+    for watched in &report.watched {
+        assert_eq!(
+            (watched.wrong, watched.duplicate, watched.backwards, watched.gone_unseen),
+            (0, 0, 0, 0),
+            "{report}"
+        );
+    }
 }
 
 #[test]

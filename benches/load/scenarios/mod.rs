@@ -7,6 +7,7 @@ mod idle;
 mod ingest;
 mod light;
 mod scale;
+mod slowloris;
 mod storm;
 mod viewers;
 
@@ -15,7 +16,7 @@ use crate::stage::Stage;
 type Scenario = fn(&mut Stage);
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Scenario); 10] = [
+pub const ALL: [(&str, Scenario); 11] = [
     ("fanout", fanout::run),
     ("ingest", ingest::run),
     ("city", city::json),
@@ -25,5 +26,6 @@ pub const ALL: [(&str, Scenario); 10] = [
     ("idle", idle::run),
     ("storm", storm::run),
     ("viewers", viewers::run),
+    ("slowloris", slowloris::run),
     ("hosts", hosts::run),
 ];

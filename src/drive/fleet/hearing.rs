@@ -49,7 +49,13 @@ impl<P: FnMut(&Report)> Fleet<P> {
                 self.live += 1;
                 self.seats[vehicle as usize].conn = Some(id);
             }
-            Who::Viewer(_) => self.waiting.push(id),
+            Who::Viewer(viewer) => {
+                if std::mem::replace(&mut self.has_watched[viewer as usize], true) {
+                    self.report.viewers_returned += 1;
+                    self.gallery.returned(viewer);
+                }
+                self.waiting.push(id);
+            }
         }
         if self.report.phase == Phase::Joining {
             self.since_ms = now.mono_ms;

@@ -78,7 +78,9 @@ impl<P: FnMut(&Report)> Fleet<P> {
 
     /// Whether somebody is still expected, though nobody is there.
     fn may_return(&self, now: Now) -> bool {
-        !self.returning.is_empty() && now.mono_ms < self.there_ms + JOINING_STALLED_MS
+        // With viewers alone there is nothing to see.
+        let vehicles = self.returning.iter().any(|who| matches!(who, Who::Vehicle(_)));
+        vehicles && now.mono_ms < self.there_ms + JOINING_STALLED_MS
     }
 
     fn connects(&mut self, now: Now, wanted: u32) -> u32 {

@@ -45,6 +45,8 @@ struct Faults {
     closes: Option<(u64, &'static str)>,
     /// At this time, the connection of this vehicle breaks.
     resets: Option<(u64, &'static str)>,
+    /// At this time everybody is sent away, to come back.
+    sends_away: Option<u64>,
     /// Upgrades are answered with 503.
     full: bool,
     /// So many bytes of a send are taken at once; 0: all.
@@ -449,6 +451,15 @@ impl World {
             (peer.place, peer.state, peer.said_goodbye) = (None, None, Some(4008));
             self.send(conn, Arrival::Bytes(out));
         }
+        if self.faults.sends_away.take_if(|at_ms| *at_ms <= self.now.mono_ms).is_some() {
+            let mut out = Vec::new();
+            frame::encode_close(&mut out, 1012, "shutdown");
+            for peer in self.peers.values_mut() {
+                (peer.place, peer.state, peer.view, peer.said_goodbye) = (None, None, None, Some(1012));
+            }
+            let all: Vec<ConnId> = self.peers.keys().copied().collect();
+            all.into_iter().for_each(|conn| self.send(conn, Arrival::Bytes(out.clone())));
+        }
         if let Some((_, id)) = self.faults.resets.take_if(|(at_ms, _)| *at_ms <= self.now.mono_ms) {
             let conn = of(&self.peers, id).unwrap();
             let peer = self.peers.get_mut(&conn).unwrap();
@@ -501,6 +512,24 @@ fn viewers_are_owed_the_newest_of_what_is_in_view() {
         assert_eq!(all.complete_ms, (dialect == Dialect::Binary).then_some(3));
         assert_eq!(report.traffic.positions, world.deliveries + world.viewed);
         assert_eq!(report.traffic.unnamed, 0);
+    }
+}
+
+#[test]
+fn who_is_sent_away_comes_back_and_watches_again() {
+    for plan in [plan(60, 2, 40_000), binary(plan(60, 2, 40_000))] {
+        let world = run(Plan { viewers: 2, ..plan }, Faults { sends_away: Some(15_000), ..Faults::default() });
+        let report = world.report();
+        assert_eq!((report.registered, report.returned, report.viewers_returned), (60, 60, 2), "{report}");
+        assert_eq!(report.closes, BTreeMap::from([("1012 shutdown".to_string(), 62)]));
+        assert_eq!((report.tally.missing(), report.tally.wrong), (0, 0), "{report}");
+        for watched in &report.watched {
+            assert_eq!((watched.missing(), watched.seen), (0, watched.present), "{report}");
+            assert_eq!((watched.wrong, watched.duplicate, watched.backwards), (0, 0, 0), "{report}");
+            assert_eq!((watched.ghosts, watched.gone_unseen), (0, 0), "{report}");
+            // Most of it since: it asked at 2 s, was sent away at 15 s, and they drove for 40 s.
+            assert!(watched.owed > 800 && watched.present > 20, "{report}");
+        }
     }
 }
 

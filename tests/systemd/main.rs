@@ -1,5 +1,8 @@
-//! What `systemd/` installs: the script, and units that systemd understands and finds well confined. A real systemd is
-//! not needed; `systemd-analyze` is, and Debian's package of that name has it.
+//! What `systemd/` installs: the script, and units that systemd understands, finds well confined, and runs. `systemd-analyze`
+//! is needed, and Debian's package of that name has it; a real systemd runs only as root (`host`, and `walk` through it).
+
+mod host;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
