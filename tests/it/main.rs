@@ -41,6 +41,7 @@ mod storm;
 mod takeover;
 mod timeout;
 mod tls;
+mod tls_files;
 mod tokens;
 mod upgrade;
 mod vanish;

@@ -4,16 +4,17 @@
 //! are decrypted where they were received, and a turn's sends are encrypted into one arena and submitted with all others.
 //!
 //! - [`certificate`]: the two files, what may be wrong with them, and what is made of them.
-//! - `session`: one connection, without its socket. `desk`: all of a worker, in a table beside its sockets, so that a
-//!   connection without TLS has nothing there. `hands`: what is sent for them.
+//! - `session`: one connection, without its socket; `records`: what rustls makes of its bytes. `desk`: all of a worker, in
+//!   a table beside its sockets, so that a connection without TLS has nothing there. `hands`: what is sent for them.
 //! - `dial`: the other end, for the fleet of `ringroad drive`.
 //! - [`outcome`]: how handshakes end, as they are counted.
 
 pub mod certificate;
 pub(crate) mod desk;
 mod dial;
-pub mod outcome;
 mod hands;
+pub mod outcome;
+mod records;
 mod session;
 
 use std::sync::Arc;

@@ -3,28 +3,19 @@
 
 use std::sync::Arc;
 
-use rustls::client::{ClientConfig, ClientConnectionData, UnbufferedClientConnection};
+use rustls::Error;
+use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{CommonState, Error};
+use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
 use super::outcome::HandshakeOutcome;
+use super::records::{End, Read};
 use crate::limits;
 use crate::wire::front::{PROXY_HEAD_BYTES, PROXY_SIGNATURE};
 use crate::wire::upgrade;
 
 /// A handshake record begins with it (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
-
-/// What a record adds to its content, at most: header, type, explicit nonce and tag (RFC 5288, RFC 8446).
-const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 8 + 16;
-
-/// What a record holds.
-const RECORD_CONTENT_BYTES: usize = 16 * 1024;
-
-/// What rustls may put before a send: an answer to a key update.
-const SPARE_BYTES: usize = 64;
 
 /// What the body of the answer says to whoever speaks HTTP in clear where TLS is required.
 const REFUSAL: &[u8] = b"this port speaks TLS: https:// and wss://\n";
@@ -88,55 +79,6 @@ enum Stage {
     Encrypted { tls: Box<End>, is_greeted: bool },
     /// Its last words are said. What comes is not looked at.
     Over,
-}
-
-/// Which end we are; rustls has a type for each.
-enum End {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
-impl End {
-    fn state(&self) -> &CommonState {
-        match self {
-            End::Server(tls) => tls,
-            End::Client(tls) => tls,
-        }
-    }
-}
-
-/// What both ends can do.
-trait Unbuffered {
-    type Data;
-
-    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-
-    /// Whether something waits to be sent.
-    fn has_something(&self) -> bool;
-}
-
-impl Unbuffered for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(bytes)
-    }
-
-    fn has_something(&self) -> bool {
-        self.wants_write()
-    }
-}
-
-impl Unbuffered for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(bytes)
-    }
-
-    fn has_something(&self) -> bool {
-        self.wants_write()
-    }
 }
 
 /// A connection that speaks TLS, or may.
@@ -280,10 +222,7 @@ impl Session {
     /// Decrypts everything that is whole in `bytes`, which begin with what waited. How many it has done with.
     fn read(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> (Next, usize) {
         let Stage::Encrypted { tls, is_greeted } = &mut self.stage else { return (Next::On, bytes.len()) };
-        let (used, has_ended, error) = match &mut **tls {
-            End::Server(tls) => advance(tls, bytes, &mut self.outgoing, plain),
-            End::Client(tls) => advance(tls, bytes, &mut self.outgoing, plain),
-        };
+        let Read { used, has_ended, error } = tls.read(bytes, &mut self.outgoing, plain);
         // What follows a close_notify is not looked at (RFC 8446, section 6.1).
         let waits = if has_ended { 0 } else { bytes.len() - used };
         let endless = (waits > limits::TLS_WAITING_BYTES_MAX).then(|| Error::General("it has no end".to_owned()));
@@ -334,127 +273,13 @@ impl Session {
     /// Encrypts these bytes, or that nothing more will come. False: nothing can be encrypted any more.
     fn write(&mut self, out: &mut Vec<u8>, bytes: Option<&[u8]>) -> bool {
         let Stage::Encrypted { tls, .. } = &mut self.stage else { return false };
-        match &mut **tls {
-            End::Server(tls) => encrypt(tls, &mut self.incoming, out, bytes),
-            End::Client(tls) => encrypt(tls, &mut self.incoming, out, bytes),
-        }
-    }
-}
-
-/// Works through the records in `bytes` as far as they are whole: how many bytes it has done with, whether the peer has said
-/// that nothing more will come, and what was wrong.
-fn advance<T: Unbuffered>(
-    tls: &mut T,
-    bytes: &mut [u8],
-    outgoing: &mut Vec<u8>,
-    plain: &mut Vec<u8>,
-) -> (usize, bool, Option<Error>) {
-    let mut used = 0;
-    let mut has_ended = false;
-    loop {
-        let UnbufferedStatus { mut discard, state } = tls.process(&mut bytes[used..]);
-        match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(Ok(record)) = traffic.next_record() {
-                    discard += record.discard;
-                    plain.extend_from_slice(record.payload);
-                }
-            }
-            Ok(ConnectionState::EncodeTlsData(mut data)) => encode(outgoing, |room| data.encode(room)),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => has_ended = true,
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
-                return (used + discard, has_ended, None);
-            }
-            // Early data, which nobody is offered. What a later version may add cannot be known.
-            Ok(_) => {
-                return (used, has_ended, Some(Error::General("a state of TLS that is not known here".to_owned())));
-            }
-            Err(error) => {
-                used += discard;
-                // The alert that belongs to it. What waits comes before a look at the bytes, and they must not be looked
-                // at again: rustls would be wrong twice, and does not expect that.
-                while tls.has_something()
-                    && let Ok(ConnectionState::EncodeTlsData(mut data)) = tls.process(&mut bytes[used..]).state
-                {
-                    encode(outgoing, |room| data.encode(room));
-                }
-                return (used, has_ended, Some(error));
-            }
-        }
-        used += discard;
-    }
-}
-
-/// Encrypts these bytes, or that nothing more will come, behind what `out` holds. False: nothing can be, any more.
-fn encrypt<T: Unbuffered>(tls: &mut T, incoming: &mut Vec<u8>, out: &mut Vec<u8>, bytes: Option<&[u8]>) -> bool {
-    let put = |traffic: &mut WriteTraffic<'_, T::Data>, room: &mut [u8]| match bytes {
-        Some(bytes) => traffic.encrypt(bytes, room),
-        None => traffic.queue_close_notify(room),
-    };
-    loop {
-        // It looks at what waits, too, and finds nothing that it has not seen.
-        let UnbufferedStatus { discard, state } = tls.process(incoming);
-        let written = match state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let len = bytes.map_or(0, <[u8]>::len);
-                let records = len / RECORD_CONTENT_BYTES + 1;
-                Some(into(out, len + records * RECORD_OVERHEAD_BYTES + SPARE_BYTES, |room| {
-                    match put(&mut traffic, room) {
-                        Err(EncryptError::InsufficientSize(more)) => Err(Some(more.required_size)),
-                        written => written.map_err(|_| None),
-                    }
-                }))
-            }
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                encode(out, |room| data.encode(room));
-                None
-            }
-            Ok(ConnectionState::TransmitTlsData(data)) => {
-                data.done();
-                None
-            }
-            Ok(ConnectionState::PeerClosed) => None,
-            _ => return false,
-        };
-        incoming.drain(..discard);
-        if let Some(written) = written {
-            return written;
-        }
+        tls.write(&mut self.incoming, out, bytes)
     }
 }
 
 /// Whether these bytes begin with the signature of a PROXY header, version 2, as far as they go.
 fn may_be_signed(bytes: &[u8]) -> bool {
     bytes.iter().zip(PROXY_SIGNATURE).all(|(one, other)| one == other)
-}
-
-fn encode(out: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) {
-    into(out, 0, |room| match encode(room) {
-        Err(EncodeError::InsufficientSize(more)) => Err(Some(more.required_size)),
-        written => written.map_err(|_| None),
-    });
-}
-
-/// Appends what is written into room of this length, or of what it turns out to need (`Err(Some(…))`). False: nothing
-/// was.
-fn into(out: &mut Vec<u8>, room: usize, mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>) -> bool {
-    let start = out.len();
-    let mut room = room;
-    // Once for what is needed, and once to do it.
-    for _ in 0..2 {
-        out.resize(start + room, 0);
-        match write(&mut out[start..]) {
-            Ok(written) => {
-                out.truncate(start + written);
-                return true;
-            }
-            Err(Some(needed)) => room = needed,
-            Err(None) => break,
-        }
-    }
-    out.truncate(start);
-    false
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Sessions against rustls's own client, however its bytes are cut, and against whoever changes them.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write};
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
