@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use ringroad::config::{self, Config, LogLevel};
 use ringroad::drive::{DriveOptions, Recording};
+use ringroad::gateway;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
@@ -105,9 +106,10 @@ pub struct DemoArgs {
     pub seconds: Option<f64>,
 }
 
-/// Keys that cannot be used now are an error of the configuration.
-fn look_at_keys(config: &Config) -> Result<(), Failure> {
-    ringroad::gateway::keys(&config.auth).map(drop).map_err(|error| Failure::Usage(error.to_string()))
+/// Keys of tokens, or a certificate, that cannot be used now are an error of the configuration.
+fn look_at_files(config: &Config) -> Result<(), Failure> {
+    gateway::keys(&config.auth).map_err(|error| Failure::Usage(error.to_string()))?;
+    gateway::encryption(&config.tls).map(drop).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// `ringroad config`
@@ -251,7 +253,7 @@ impl GatewayArgs {
     pub fn config(&self) -> Result<Config, Failure> {
         let mut config = self.effective()?;
         config.redis.name_node();
-        look_at_keys(&config)?;
+        look_at_files(&config)?;
         backplane::look_at_servers(&config)?;
         Ok(config)
     }
@@ -281,7 +283,7 @@ impl GatewayArgs {
 pub fn show_config(args: &ConfigArgs) -> Result<(), Failure> {
     let config = args.serve.effective()?;
     if args.check {
-        look_at_keys(&config)?;
+        look_at_files(&config)?;
         backplane::look_at_servers(&config)?;
     }
     let text = match (args.check, args.show_secrets) {
@@ -330,6 +332,7 @@ mod tests {
             "ringroad serve --listen [::]:1 --workers 0",
             "ringroad serve --replace /run/ringroad/pid",
             "ringroad drive ws://localhost:3002/v2v",
+            "ringroad drive wss://localhost:3002/v2v --tls-ca ca.pem",
             "ringroad drive ws://h/ --vehicles 4000 --hz 2 --seconds 30 --side 10000",
             "ringroad drive ws://h/ --trace t.csv.gz --speedup 10 --hz 0.5",
             "ringroad drive ws://h/ --protocol binary --viewers 3 --view 800 --neighbours 0 --judge-every 8",

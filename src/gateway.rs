@@ -4,12 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::auth::Keys;
 use crate::config::{self, Config, Steer, UrlError};
 use crate::io::key_file::{KeyFile, KeyFileError, KeyWatch};
 use crate::io::radio::{Radio, RadioError};
 use crate::io::redis::tls::{Tls, TlsError};
+use crate::io::tls::{CertificateError, CertificateFiles, Encryption};
 use crate::io::{self, Failed, Options, Running, StartError, start};
 use crate::shard::Shard;
 use crate::shard::backplane::Node;
@@ -32,6 +34,9 @@ pub enum GatewayError {
     /// The keys of tokens could not be read.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// The certificate could not be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// `server.private_listen` is no address.
     #[error("`server.private_listen` is {0:?}; expected an IP address and a port")]
     PrivateListen(String),
@@ -41,13 +46,25 @@ pub enum GatewayError {
 pub struct Gateway {
     running: Running,
     keys: Option<KeyWatch>,
+    certificate: Option<CertificateFiles>,
 }
 
 impl Gateway {
-    /// Reads again what can be read again while it serves: the file of keys.
+    /// Reads again what can be read again while it serves: the file of keys, and the certificate.
     pub fn reload(&self) {
         if let Some(keys) = &self.keys {
             keys.reload();
+        }
+        match self.certificate.as_ref().map(|files| files.read(SystemTime::now())) {
+            None => {}
+            Some(Ok(certificate)) => {
+                tracing::info!(expires_unix_s = certificate.expires_unix_s, "the certificate was read anew");
+                self.running.show(Some(certificate));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the certificate before stays in use");
+                self.running.show(None);
+            }
         }
     }
 
@@ -72,6 +89,16 @@ pub fn keys(config: &config::Auth) -> Result<(Arc<Keys>, Option<KeyFile>), KeyFi
     }
     let mut file = KeyFile::new(Path::new(&config.key_file), &config.secret);
     Ok((file.read()?, Some(file)))
+}
+
+/// How the listener encrypts, and the files that it is from; `None`: it does not.
+pub fn encryption(config: &config::Tls) -> Result<Option<(Encryption, CertificateFiles)>, CertificateError> {
+    if !config.is_on() {
+        return Ok(None);
+    }
+    let files = CertificateFiles::new(Path::new(&config.certificate), Path::new(&config.key))?;
+    let certificate = files.read(SystemTime::now())?;
+    Ok(Some((Encryption { certificate, required: config.required }, files)))
 }
 
 /// Starts the gateway. It serves when this returns.
@@ -102,12 +129,14 @@ fn serve_on(mut config: Config, share_port: bool) -> Result<Gateway, GatewayErro
         _ => None,
     };
     let (keys, key_file) = keys(&config.auth)?;
+    let (encryption, certificate) = encryption(&config.tls)?.unzip();
     let private_listen = match config.server.private_listen.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|_| GatewayError::PrivateListen(text.to_owned()))?),
     };
     let options = Options {
         link_tls,
+        encryption,
         listen: Some(config.server.listen),
         share_port,
         private_listen,
@@ -126,7 +155,7 @@ fn serve_on(mut config: Config, share_port: bool) -> Result<Gateway, GatewayErro
     let running = start(options, make)?;
     let watch = key_file.map(|file| KeyWatch::start(file, running.key_ring()));
     match watch.transpose() {
-        Ok(keys) => Ok(Gateway { running, keys }),
+        Ok(keys) => Ok(Gateway { running, keys, certificate }),
         Err(error) => {
             running.stop();
             // Why it stops is known.

@@ -544,3 +544,21 @@ pub const TOKEN_LOOK_MS_MAX: u64 = 3_600_000;
 
 /// Connections to the private address that wait for their worker; more are closed.
 pub const PRIVATE_WAITING_MAX: usize = 64;
+
+/// A file of certificates or of a key: a chain of four has 8 KiB.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Bytes of TLS that wait until a record, or a message of a handshake, is whole. The longest record: its header, 16 KiB and
+/// what encryption may add (RFC 5246, section 6.2.3). A longer handshake is nobody's.
+pub const TLS_WAITING_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
+
+/// Of one send, so much is encrypted at a time. What the kernel does not take of it waits encrypted; the rest stays with
+/// the core, where positions can still be replaced.
+pub const TLS_SEND_BYTES_MAX: usize = OUTBOX_PIECE_BYTES;
+
+/// Of one turn, about so much is encrypted: what goes to everyone is there once for each. Who comes behind it is sent to in
+/// the next turn.
+pub const TLS_TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The scratch in which a turn's sends are encrypted keeps at most this much between turns.
+pub const TLS_SCRATCH_BYTES_KEPT_MAX: usize = 1024 * 1024;

@@ -43,6 +43,9 @@ fn drive(args: DriveArgs) -> Result<(), Failure> {
 /// Runs a gateway and the bundled city trace against it.
 fn demo(args: DemoArgs) -> Result<(), Failure> {
     let config = args.serve.config()?;
+    if config.tls.is_on() {
+        return Err(Failure::Usage("the demo's own vehicles speak no TLS; leave out `tls.certificate`".to_owned()));
+    }
     let signals = signals::Pending::watch().map_err(runtime)?;
     let running = gateway::serve(config.clone()).map_err(runtime)?;
     let addr = running.addr().ok_or_else(|| runtime("the gateway listens nowhere"))?;

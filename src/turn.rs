@@ -141,11 +141,12 @@ pub enum Input<'a, Mail> {
         how: Ended,
     },
     /// The kernel took only a part of the last send. Until `Writable`, the core sends nothing to this connection; then
-    /// it sends `rest` before anything else.
+    /// it sends `rest` before anything else. Of a connection that speaks TLS the shell keeps what it has encrypted already,
+    /// and sends that itself before it says `Writable`.
     Blocked {
         /// Which connection.
         conn: ConnId,
-        /// The bytes that were not taken, at least one.
+        /// The bytes that are the core's again; none, if the shell keeps all that were not taken.
         rest: &'a [u8],
     },
     /// A blocked connection takes bytes again.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringroad::doctor::{self, Host, Needs, Uring, capacity};
-use ringroad::io::probe;
+use ringroad::doctor::{self, Host, Needs, Uring, capacity, certificate};
+use ringroad::gateway;
+use ringroad::io::{probe, unix_ms};
 
 use super::{Failure, GatewayArgs, say};
 
@@ -29,7 +30,8 @@ pub struct DoctorArgs {
 
 /// Reports; that Ringroad cannot run here is a failure.
 pub fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    let needs = Needs::of(&args.gateway.effective()?);
+    let config = args.gateway.effective()?;
+    let needs = Needs::of(&config);
     let host = Host::below(&args.root, args.pid);
     if !host.has("proc") {
         return Err(Failure::Usage(format!("--root {}: there is no proc in it", args.root.display())));
@@ -46,6 +48,12 @@ pub fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
         Uring::Untried("files do not tell; ask on the host itself".to_owned())
     };
     let mut report = doctor::examine(&host, &needs, &uring);
+    if host.is_this() && config.tls.is_on() {
+        let found = gateway::encryption(&config.tls).map_err(|error| error.to_string());
+        let expires_unix_s =
+            found.map(|found| found.map_or(0, |(encryption, _)| encryption.certificate.expires_unix_s));
+        report.add(certificate::look(expires_unix_s, unix_ms() / 1_000));
+    }
     report.capacity = args.capacity.then(|| capacity::estimate(&host, &needs));
     say(&if args.json { report.to_json() + "\n" } else { report.to_string() })?;
     let blocking: Vec<_> = report.blocking().collect();

@@ -12,8 +12,11 @@ use super::positive;
 /// `ringroad drive`
 #[derive(Args, Clone, Debug)]
 pub struct DriveArgs {
-    /// The gateway, as in `ws://localhost:3002/v2v`
+    /// The gateway, as in `ws://localhost:3002/v2v`, or `wss://` with TLS
     pub url: String,
+    /// PEM file of the authorities that may have signed the gateway's certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// Vehicles that move at random
     #[arg(long, value_name = "N", default_value_t = 1_000, conflicts_with = "trace")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -67,6 +70,7 @@ impl DriveArgs {
     pub fn options(self) -> DriveOptions {
         DriveOptions {
             url: self.url,
+            tls_ca: self.tls_ca.map_or_else(String::new, |path| path.to_string_lossy().into_owned()),
             // A recording brings its own vehicles.
             vehicles: self.trace.is_none().then_some(self.vehicles),
             hz: self.hz,

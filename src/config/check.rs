@@ -178,7 +178,9 @@ pub(super) fn relations(config: &Config, source: impl Fn(&str) -> Source) -> Vec
             refuse(["auth.tenants", key], format!("`auth.tenants` names tenants, but `{key}` {why}"));
         }
     }
-    for (keys, reason) in config.redis.conflicts().into_iter().chain(config.admission.conflicts()) {
+    for (keys, reason) in
+        config.redis.conflicts().into_iter().chain(config.admission.conflicts()).chain(config.tls.conflicts())
+    {
         refuse(keys, reason);
     }
     problems

@@ -240,6 +240,20 @@ pub const KEYS: &[Key] = &[
     ),
     key("rate_limits.emergency_alert", Kind::Bucket, "", "The same for emergency_alert"),
     key("presence.scope", Kind::Choice(&["all", "nearby", "none"]), "", "Who hears of a vehicle's coming and going"),
+    key(
+        "tls.certificate",
+        Kind::Text,
+        "",
+        "PEM file of the certificate that server.listen shows, and behind it of those up to its authority's; read again on \
+         SIGHUP; empty: no TLS",
+    ),
+    key("tls.key", Kind::Text, "", "PEM file of its private key: PKCS #8, PKCS #1 or SEC 1, without a password"),
+    key(
+        "tls.required",
+        Kind::Flag,
+        "",
+        "Whether server.listen speaks TLS only; false: plain HTTP and WebSocket as well, told apart by the first byte",
+    ),
     key("auth.required", Kind::Flag, "", "Whether connections need a valid token"),
     key("auth.secret", Kind::Secret, "", "Secret of the HS256 tokens; empty: none"),
     key(

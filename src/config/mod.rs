@@ -12,6 +12,7 @@ mod redis;
 mod reload;
 mod show;
 mod sources;
+mod tls;
 mod url;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use redis::{Redis, Servers, Topology};
 pub use reload::{Reloaded, is_reloaded, reload};
 pub use show::{MASK, differences, masked, to_toml_commented};
 pub use sources::{Loaded, load};
+pub use tls::Tls;
 pub use url::UrlError;
 
 /// The whole configuration, with defaults that need no file.
@@ -42,6 +44,8 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// Who hears of presence.
     pub presence: Presence,
+    /// Encryption on the listener.
+    pub tls: Tls,
     /// Who may connect, and as whom.
     pub auth: Auth,
     /// The backplane.

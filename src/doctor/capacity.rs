@@ -18,6 +18,9 @@ pub const USER_BYTES_PER_CONN_AND_WORKER: u64 = 200;
 /// 192, request 252 and poll 78, rounded up.
 pub const KERNEL_BYTES_PER_CONN: u64 = 4_100;
 
+/// What it keeps of its TLS, which all clients may speak where any does (docs/OPERATIONS.md).
+pub const TLS_BYTES_PER_CONN: u64 = 3_700;
+
 /// What one gateway takes without any connection.
 pub const BASE_BYTES: u64 = 14 << 20;
 
@@ -88,7 +91,9 @@ fn configuration(host: &Host, needs: &Needs) -> Bound {
 
 fn memory(host: &Host, needs: &Needs) -> Result<(u64, String), Unread> {
     let all = memory_bytes(host)?;
-    let each = USER_BYTES_PER_CONN + USER_BYTES_PER_CONN_AND_WORKER * (needs.workers(host) - 1) + KERNEL_BYTES_PER_CONN;
+    let tls = if needs.is_encrypted { TLS_BYTES_PER_CONN } else { 0 };
+    let known_elsewhere = USER_BYTES_PER_CONN_AND_WORKER * (needs.workers(host) - 1);
+    let each = USER_BYTES_PER_CONN + known_elsewhere + KERNEL_BYTES_PER_CONN + tls;
     let usable = (all - all / MEMORY_SPARE_PART).saturating_sub(BASE_BYTES);
     let because = format!("three quarters of {} MiB, {each} bytes each", all >> 20);
     Ok((usable / each, because))

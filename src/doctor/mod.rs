@@ -6,10 +6,12 @@
 //! - [`host`]: the tree, and how its files are written.
 //! - [`sysctls`]: the kernel settings of `tuning/sysctl.d/90-ringroad.conf`, and what is wanted of each.
 //! - `kernel`, `process`, `machine`, `network`: everything else, by what it belongs to.
+//! - [`certificate`]: what the port shows, where it speaks TLS.
 //! - [`capacity`]: how many connections this host can hold.
 //! - `show`: the report as a table or as JSON.
 
 pub mod capacity;
+pub mod certificate;
 pub mod host;
 mod kernel;
 mod machine;
@@ -101,6 +103,8 @@ pub struct Needs {
     pub conns_per_worker_max: u32,
     /// A connection goes to the worker of the CPU that takes it in.
     pub steer_by_cpu: bool,
+    /// Its port speaks TLS.
+    pub is_encrypted: bool,
 }
 
 impl Needs {
@@ -111,6 +115,7 @@ impl Needs {
             workers: config.server.workers,
             conns_per_worker_max: config.limits.conns_per_worker_max,
             steer_by_cpu: config.server.steer == Steer::Cpu,
+            is_encrypted: config.tls.is_on(),
         }
     }
 
@@ -141,6 +146,12 @@ pub fn examine(host: &Host, needs: &Needs, uring: &Uring) -> Report {
 }
 
 impl Report {
+    /// Something that was found elsewhere.
+    pub fn add(&mut self, finding: Finding) {
+        self.verdict = self.verdict.max(finding.verdict);
+        self.findings.push(finding);
+    }
+
     /// The checks that keep Ringroad from running.
     pub fn blocking(&self) -> impl Iterator<Item = &str> {
         self.findings

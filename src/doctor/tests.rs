@@ -4,7 +4,8 @@ use super::sysctls::SYSCTLS;
 use super::trees::{AS_GOOD, Change, ILLS, Tree};
 use super::*;
 
-const NEEDS: Needs = Needs { port: 3002, workers: 0, conns_per_worker_max: 100_000, steer_by_cpu: false };
+const NEEDS: Needs =
+    Needs { port: 3002, workers: 0, conns_per_worker_max: 100_000, steer_by_cpu: false, is_encrypted: false };
 const USABLE: Uring = Uring::Usable { min_wait: true };
 
 fn not_ok(report: &Report) -> Vec<(&str, Verdict, &str)> {
@@ -119,6 +120,11 @@ fn what_is_scarce_limits_the_capacity() {
     let tree = Tree::healthy();
     for (changes, connections, by) in cases {
         let capacity = tree.with(changes, |host| capacity::estimate(host, &NEEDS));
+        let encrypted = tree.with(changes, |host| capacity::estimate(host, &Needs { is_encrypted: true, ..NEEDS }));
+        let memory = |of: &capacity::Capacity| {
+            of.bounds.iter().find(|bound| bound.of == "memory").and_then(|bound| bound.connections)
+        };
+        assert!(memory(&encrypted) < memory(&capacity));
         assert_eq!((capacity.connections, capacity.limited_by), (Some(*connections), Some(*by)), "{capacity:#?}");
         assert_eq!(capacity.bounds.len(), 7);
     }

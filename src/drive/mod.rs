@@ -105,8 +105,10 @@ pub enum View {
 /// What to drive.
 #[derive(Clone, Debug)]
 pub struct DriveOptions {
-    /// `ws://host[:port][/path]`
+    /// `ws://host[:port][/path]`, or `wss://…`
     pub url: String,
+    /// PEM file of the authorities that may have signed the gateway's certificate; empty: the system's.
+    pub tls_ca: String,
     /// How many; without it 100, or all of a recording.
     pub vehicles: Option<u32>,
     /// Updates per second and vehicle. A gateway with the usual settings takes 5; more it coalesces and refuses, and
@@ -144,6 +146,7 @@ impl Default for DriveOptions {
     fn default() -> Self {
         DriveOptions {
             url: "ws://127.0.0.1:3002/v2v".into(),
+            tls_ca: String::new(),
             vehicles: None,
             hz: 1.0,
             seconds: None,
@@ -211,10 +214,12 @@ pub enum DriveError {
 impl DriveError {
     /// Whether what was asked for cannot be, whatever the gateway does.
     pub fn is_misuse(&self) -> bool {
-        use TargetError::{Authority, Path, Scheme, Tls};
+        use TargetError::{Authority, Clear, Path, Scheme, Tls};
         matches!(
             self,
-            Self::Option { .. } | Self::Trace { .. } | Self::Target(Tls | Scheme(_) | Authority(_) | Path(_))
+            Self::Option { .. }
+                | Self::Trace { .. }
+                | Self::Target(Tls(_) | Clear(_) | Scheme(_) | Authority(_) | Path(_))
         )
     }
 }
@@ -234,9 +239,15 @@ pub fn run(options: DriveOptions, mut progress: impl FnMut(&Report) -> ControlFl
     let target = Target::parse(&options.url)?;
     let plan = plan(&options, &target)?;
     check_descriptor_limit(plan.roster.len() + plan.viewers)?;
+    let dialling = target.dialling(&options.tls_ca)?;
+    let addr = target.resolve()?;
+    if let Some(dialling) = &dialling {
+        Target::greet(addr, dialling)?;
+    }
     let shell = io::Options {
         workers: 1,
-        target: Some(target.resolve()?),
+        target: Some(addr),
+        dialling,
         // The gateway may be on this host, and pinned.
         pin: false,
         buffer_bytes: BUFFER_BYTES,

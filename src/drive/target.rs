@@ -1,11 +1,13 @@
-//! Where to: a `ws://` URL.
+//! Where to: a `ws://` or `wss://` URL.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// Of `ws://` without a port (RFC 6455, section 3).
-const PORT: u16 = 80;
+use crate::io::tls::{DialError, Dialling};
+
+/// Of `ws://` and of `wss://` without a port (RFC 6455, section 3).
+const PORTS: [u16; 2] = [80, 443];
 
 /// Of a URL that names none: where vehicles' gateways listen.
 const PATH: &str = "/v2v";
@@ -19,6 +21,8 @@ pub struct Target {
     /// A name or an address, an IPv6 one without its brackets.
     name: String,
     port: u16,
+    /// Whether it speaks TLS.
+    is_encrypted: bool,
     /// As the `Host` header has it.
     pub host: String,
     /// With its query.
@@ -28,13 +32,22 @@ pub struct Target {
 /// Why a gateway cannot be driven against.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// TLS.
-    #[error(
-        "wss:// is not supported: the fleet speaks no TLS; point it at the gateway itself, behind what terminates TLS"
-    )]
-    Tls,
+    /// Nobody to trust, or a name that nobody can prove.
+    #[error(transparent)]
+    Tls(#[from] DialError),
+    /// Authorities, and nothing to be encrypted.
+    #[error("--tls-ca names authorities, but {0:?} does not begin with wss://")]
+    Clear(String),
+    /// The gateway and we do not agree.
+    #[error("cannot speak TLS with {addr}: {source}")]
+    Handshake {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: DialError,
+    },
     /// Another scheme, or none.
-    #[error("{0:?} does not begin with ws://")]
+    #[error("{0:?} does not begin with ws:// or wss://")]
     Scheme(String),
     /// Not a host and a port.
     #[error("{0:?} is not a host and port")]
@@ -61,15 +74,15 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads `ws://host[:port][/path][?query]`.
+    /// Reads `ws[s]://host[:port][/path][?query]`.
     pub fn parse(url: &str) -> Result<Target, TargetError> {
         let scheme_end = url.find("://").ok_or_else(|| TargetError::Scheme(url.into()))?;
         let (scheme, rest) = (&url[..scheme_end], &url[scheme_end + 3..]);
-        match scheme.to_ascii_lowercase().as_str() {
-            "ws" => {}
-            "wss" => return Err(TargetError::Tls),
+        let is_encrypted = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
             _ => return Err(TargetError::Scheme(url.into())),
-        }
+        };
         // RFC 6455, section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs".
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -80,7 +93,7 @@ impl Target {
         };
         let port = match port.strip_prefix(':') {
             Some(port) => port.parse().ok().filter(|&port| port > 0).ok_or_else(wrong)?,
-            None if port.is_empty() => PORT,
+            None if port.is_empty() => PORTS[usize::from(is_encrypted)],
             None => return Err(wrong()),
         };
         let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '[' | ']' | '\\' | '"');
@@ -96,7 +109,21 @@ impl Target {
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TargetError::Path(path));
         }
-        Ok(Target { name: name.into(), port, host: authority.into(), path })
+        Ok(Target { name: name.into(), port, is_encrypted, host: authority.into(), path })
+    }
+
+    /// How to encrypt, with the authorities in a PEM file, or those of the system; `None`: not at all.
+    pub fn dialling(&self, authorities: &str) -> Result<Option<Dialling>, TargetError> {
+        match self.is_encrypted {
+            true => Ok(Some(Dialling::to(&self.name, authorities)?)),
+            false if authorities.is_empty() => Ok(None),
+            false => Err(TargetError::Clear(format!("ws://{}", self.host))),
+        }
+    }
+
+    /// Whether whoever is there can be spoken to.
+    pub fn greet(addr: SocketAddr, dialling: &Dialling) -> Result<(), TargetError> {
+        dialling.try_at(addr, PROBE_TIMEOUT).map_err(|source| TargetError::Handshake { addr, source })
     }
 
     /// The first of the host's addresses at which somebody accepts a connection. `localhost` is often two, and a
@@ -123,13 +150,16 @@ mod tests {
     #[test]
     fn urls_that_are() {
         for (url, name, port, host, path) in [
+            ("wss://gateway.example", "gateway.example", 443, "gateway.example", "/v2v"),
+            ("WSS://[::1]:3002/a", "::1", 3002, "[::1]:3002", "/a"),
             ("ws://localhost:3002/v2v", "localhost", 3002, "localhost:3002", "/v2v"),
             ("WS://10.0.0.7", "10.0.0.7", 80, "10.0.0.7", "/v2v"),
             ("ws://[::1]:3002/a/b?c=d/e#f", "::1", 3002, "[::1]:3002", "/a/b?c=d/e"),
             ("ws://gateway.example?token=x", "gateway.example", 80, "gateway.example", "/v2v?token=x"),
             ("ws://gateway.example/", "gateway.example", 80, "gateway.example", "/"),
         ] {
-            let expected = Target { name: name.into(), port, host: host.into(), path: path.into() };
+            let is_encrypted = url.to_ascii_lowercase().starts_with("wss");
+            let expected = Target { name: name.into(), port, is_encrypted, host: host.into(), path: path.into() };
             assert_eq!(Target::parse(url).unwrap(), expected, "{url}");
         }
     }
@@ -137,9 +167,8 @@ mod tests {
     #[test]
     fn urls_that_are_none_say_why() {
         let error = |url| Target::parse(url).unwrap_err().to_string();
-        assert!(error("wss://localhost:3002/v2v").contains("no TLS"));
-        assert_eq!(error("http://localhost"), "\"http://localhost\" does not begin with ws://");
-        assert_eq!(error("localhost:3002"), "\"localhost:3002\" does not begin with ws://");
+        assert_eq!(error("http://localhost"), "\"http://localhost\" does not begin with ws:// or wss://");
+        assert_eq!(error("localhost:3002"), "\"localhost:3002\" does not begin with ws:// or wss://");
         for url in ["ws://", "ws://:3002", "ws://a:b", "ws://a:0", "ws://a:65536", "ws://[::1", "ws://me@a", "ws://a b"]
         {
             assert!(error(url).ends_with("is not a host and port"), "{url}");

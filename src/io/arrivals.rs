@@ -7,7 +7,8 @@ use super::deaf::hears;
 use super::driver::Pump;
 use super::hands::{Listening, peer};
 use super::ring::{Completion, Op};
-use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, STARVED};
+use super::sockets::{BLOCKED, CONNECTING, ENDED, RECV, RELEASED, SESSION, STARVED};
+use super::tls::desk::Heard;
 use crate::limits;
 use crate::turn::{ConnId, Core, Ended, Input, Now};
 
@@ -59,21 +60,37 @@ impl<C: Core> Pump<C> {
         let conn = completion.conn();
         let socket = self.hands.sockets.find(conn);
         debug_assert!(socket.is_some(), "{completion:?} is for a connection that is gone");
-        let wanted = socket.is_some_and(|socket| {
+        let (wanted, has_session) = socket.map_or((false, false), |socket| {
             if !completion.more() {
                 socket.clear(RECV);
             }
-            !socket.has(ENDED | RELEASED)
+            (!socket.has(ENDED | RELEASED), socket.has(SESSION))
         });
+        let mut heard = Heard::On;
         if let Some(picked) = completion.take_buffer() {
             let bytes = self.hands.ring.buffers.filled(&picked);
             if wanted && !bytes.is_empty() {
                 self.hands.counts.recvs += 1;
                 self.hands.counts.recv_bytes += bytes.len() as u64;
-                self.core.handle(now, Input::Bytes { conn, bytes });
+                match &mut self.hands.desk {
+                    Some(desk) if has_session => {
+                        heard = desk.take(conn, bytes, &mut self.hands.counts);
+                        if !desk.plain.is_empty() {
+                            self.core.handle(now, Input::Bytes { conn, bytes: &mut desk.plain });
+                        }
+                    }
+                    _ => self.core.handle(now, Input::Bytes { conn, bytes }),
+                }
             }
             self.hands.ring.buffers.give_back(picked);
         }
+        match heard {
+            Heard::On => {}
+            Heard::Clear => self.hands.speak_in_clear(conn),
+            Heard::Ended => self.end(now, conn, Ended::Eof),
+            Heard::Broken => self.end(now, conn, Ended::Reset),
+        }
+        let wanted = wanted && !matches!(heard, Heard::Ended | Heard::Broken);
         if completion.more() {
             return Ok(());
         }
@@ -112,6 +129,7 @@ impl<C: Core> Pump<C> {
             Ok((peer, fd)) => {
                 self.hands.counts.accepts += 1;
                 let conn = self.hands.sockets.insert(Some(fd));
+                self.hands.expect_session(conn);
                 self.core.handle(now, Input::Opened { conn, peer });
                 self.hands.receive(conn)?;
             }
@@ -152,6 +170,9 @@ impl<C: Core> Pump<C> {
         socket.clear(BLOCKED);
         if socket.has(RELEASED) {
             self.hands.close_if_done(conn);
+        } else if socket.has(SESSION) {
+            // What waits there goes first.
+            self.hands.look_after(conn);
         } else {
             // Broken is writable too: the next send tells.
             self.core.handle(now, Input::Writable { conn });
@@ -165,6 +186,7 @@ impl<C: Core> Pump<C> {
         match (result, self.hands.target) {
             (0.., Some(target)) => {
                 self.hands.counts.connects += 1;
+                self.hands.expect_session(conn);
                 self.core.handle(now, Input::Opened { conn, peer: target.ip() });
                 self.hands.receive(conn)
             }

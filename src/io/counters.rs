@@ -1,6 +1,7 @@
 //! What only the shell can count.
 
-use crate::metrics::{FineHistogram, counters};
+use super::tls::outcome::HandshakeOutcome;
+use crate::metrics::{FineHistogram, PerLabel, counters};
 
 counters! {
     /// Counters of one worker's shell. The pump copies them into the core's
@@ -27,6 +28,18 @@ counters! {
             "Sends of which the kernel took a part or nothing.";
         sends_failed: u64 = counter "ringroad_sends_failed_total", "",
             "Sends that failed because the connection is broken.";
+        tls_handshakes: PerLabel<HandshakeOutcome> = counter "ringroad_tls_handshakes_total", "",
+            "TLS handshakes, by what became of them.";
+        tls_sessions: u64 = gauge "ringroad_tls_sessions", "", "Connections now that speak TLS.";
+        tls_broken: u64 = counter "ringroad_tls_broken_total", "",
+            "Connections that ended because what came over TLS could not be decrypted, or nothing could be encrypted any more.";
+        tls_unread: u64 = counter "ringroad_tls_unread_total", "",
+            "Sends that were dropped because the TLS handshake was not done: answers to those who are not let in.";
+        tls_reloads: u64 = counter "ringroad_tls_reloads_total", "", "Times that the certificate was read anew.";
+        tls_reloads_failed: u64 = counter "ringroad_tls_reloads_failed_total", "",
+            "Times that the certificate was to be read anew and could not be used; the one before stays.";
+        tls_expiry_s: u64 = gauge "ringroad_tls_certificate_expiry_seconds", "seconds",
+            "When the certificate that is shown ends, in seconds since 1970; 0: there is none.";
         cancels_repeated: u64 = counter "ringroad_cancels_repeated_total", "",
             "Cancels that did not find their request although it had not ended, and were repeated.";
         mail_batches: u64 = counter "ringroad_mesh_received_total", "", "Batches that arrived from other workers.";

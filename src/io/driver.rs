@@ -304,6 +304,7 @@ impl<C: Core> Pump<C> {
             match given {
                 Given::Keys(keys) => self.core.handle(now, Input::Keys(keys)),
                 Given::Settings(config) => self.core.handle(now, Input::Configure { config }),
+                Given::Certificate(certificate) => self.hands.show(certificate.as_ref()),
                 Given::Private(_) if self.hands.stopping => {}
                 Given::Private(socket) => match peer(&socket) {
                     Ok(peer) => {
@@ -366,6 +367,8 @@ impl<C: Core> Pump<C> {
                 break;
             }
         }
+        self.hands.send_own()?;
+        self.tell(now);
         Ok(())
     }
 
@@ -398,6 +401,11 @@ impl<C: Core> Pump<C> {
                     if self.hands.sockets.peek(conn).is_some_and(|socket| !socket.has(RELEASED)) {
                         let rest = self.hands.rests.of(unsent);
                         self.core.handle(now, Input::Blocked { conn, rest });
+                    }
+                }
+                Aftermath::Writable(conn) => {
+                    if self.hands.sockets.peek(conn).is_some_and(|socket| !socket.has(RELEASED)) {
+                        self.core.handle(now, Input::Writable { conn });
                     }
                 }
                 Aftermath::Broken(conn) => self.end(now, conn, Ended::Reset),

@@ -13,7 +13,9 @@ use super::radio::Radio;
 use super::redis::Links;
 use super::rests::{Rests, Unsent};
 use super::ring::{DataRing, Op};
-use super::sockets::{BLOCKED, CONNECTING, FINISHING, RECV, RELEASED, RUNNING, STARVED, Sockets};
+use super::sockets::{BLOCKED, CONNECTING, FINISHING, RECV, RELEASED, RUNNING, SESSION, STARVED, Sockets};
+use super::tls::Sealings;
+use super::tls::desk::Desk;
 use crate::turn::{ConnId, ShardId, Turn};
 
 /// What the listener of a worker is doing.
@@ -31,6 +33,7 @@ pub(crate) enum Listening {
 /// What a core is told once the turn it happened in does not borrow from it any more.
 pub(crate) enum Aftermath<M> {
     Blocked(ConnId, Unsent),
+    Writable(ConnId),
     Broken(ConnId),
     ConnectFailed(ConnId),
     MailRefused(ShardId, M),
@@ -45,6 +48,8 @@ pub(crate) struct Hands<M> {
     pub(crate) mesh: Mesh<M>,
     pub(crate) radio: Option<Radio>,
     pub(crate) links: Links,
+    /// The TLS sessions, where the listener encrypts.
+    pub(crate) desk: Option<Desk>,
     pub(crate) counts: ShellCounters,
     /// Connections whose receive ended for want of buffers, longest first.
     pub(crate) starved: VecDeque<ConnId>,
@@ -54,10 +59,10 @@ pub(crate) struct Hands<M> {
     /// A descriptor was closed since the listener was looked at.
     pub(crate) descriptor_freed: bool,
     pub(crate) stopping: bool,
-    unsent: Vec<(u32, i32)>,
+    pub(super) unsent: Vec<(u32, i32)>,
     pub(crate) rests: Rests,
     /// Connections with [`FINISHING`].
-    finishing: usize,
+    pub(super) finishing: usize,
 }
 
 impl<M> Hands<M> {
@@ -70,6 +75,7 @@ impl<M> Hands<M> {
             mesh,
             radio: None,
             links,
+            desk: None,
             counts: ShellCounters::default(),
             starved: VecDeque::new(),
             to_cancel_again: Vec::new(),
@@ -109,6 +115,7 @@ impl<M> Hands<M> {
         for &conn in turn.finished {
             self.finish(conn);
         }
+        self.send_own()?;
         for &conn in turn.released {
             self.release(conn)?;
         }
@@ -133,12 +140,20 @@ impl<M> Hands<M> {
     }
 
     fn send(&mut self, turn: &Turn<'_, M>) -> io::Result<()> {
+        self.seal(turn);
         let sockets = &self.sockets;
+        let mut sealed = Sealings::of(self.desk.as_ref());
         let (mut sends, mut bytes) = (0, 0);
         let takers = (0..).zip(turn.sends).filter_map(|(position, send)| {
             let socket = sockets.peek(send.conn).filter(|socket| !socket.has(RELEASED | CONNECTING));
             debug_assert!(socket.is_some(), "a send to {:?}, which is not open", send.conn);
             let socket = socket?;
+            if socket.has(SESSION) {
+                let encrypted = sealed.bytes(position, turn.bytes(send))?;
+                sends += 1;
+                bytes += encrypted.len() as u64;
+                return Some((position, socket.fd()?, encrypted));
+            }
             // Bytes that overtake the rest of an earlier send would corrupt the stream.
             debug_assert!(!socket.has(BLOCKED), "a send to {:?}, which is blocked", send.conn);
             let fd = socket.fd().filter(|_| !socket.has(BLOCKED))?;
@@ -153,6 +168,9 @@ impl<M> Hands<M> {
         self.rests.clear();
         for &(position, result) in &unsent {
             let send = &turn.sends[position as usize];
+            if self.note_sealed(position, result) {
+                continue;
+            }
             let taken = match -result {
                 ..=0 => result as u32,
                 libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => 0,
@@ -166,9 +184,11 @@ impl<M> Hands<M> {
             let rest = self.rests.note(send, taken);
             self.counts.sent_bytes -= u64::from(rest.len());
             self.block(send.conn)?;
+            self.note_blocked(send.conn);
             self.aftermath.push(Aftermath::Blocked(send.conn, rest));
         }
         self.unsent = unsent;
+        self.settle_sealed(turn)?;
         self.rests.keep(turn.arena, turn.log);
         if self.finishing > 0 {
             for send in turn.sends {
@@ -178,7 +198,7 @@ impl<M> Hands<M> {
         Ok(())
     }
 
-    fn block(&mut self, conn: ConnId) -> io::Result<()> {
+    pub(super) fn block(&mut self, conn: ConnId) -> io::Result<()> {
         self.counts.sends_blocked += 1;
         let Some(socket) = self.sockets.find(conn) else { return Ok(()) };
         socket.set(BLOCKED);
@@ -190,7 +210,11 @@ impl<M> Hands<M> {
 
     fn finish(&mut self, conn: ConnId) {
         let Some(socket) = self.sockets.find(conn) else { return };
-        if socket.has(BLOCKED) {
+        let has_session = socket.has(SESSION);
+        let is_owed = has_session && self.desk.as_ref().is_some_and(|desk| desk.is_owed(conn));
+        if has_session && !is_owed {
+            self.end_session(conn);
+        } else if socket.has(BLOCKED) || is_owed {
             // The core still has bytes to send; the shut comes behind them.
             if !socket.has(FINISHING) {
                 socket.set(FINISHING);
@@ -204,11 +228,18 @@ impl<M> Hands<M> {
     fn finish_if_due(&mut self, conn: ConnId) {
         if let Some(socket) = self.sockets.find(conn)
             && socket.has(FINISHING)
-            && !socket.has(BLOCKED)
         {
-            socket.clear(FINISHING);
-            self.finishing -= 1;
-            shut(socket.fd());
+            if socket.has(SESSION) {
+                if self.desk.as_ref().is_some_and(|desk| !desk.is_owed(conn)) {
+                    socket.clear(FINISHING);
+                    self.finishing -= 1;
+                    self.end_session(conn);
+                }
+            } else if !socket.has(BLOCKED) {
+                socket.clear(FINISHING);
+                self.finishing -= 1;
+                shut(socket.fd());
+            }
         }
     }
 
@@ -245,6 +276,7 @@ impl<M> Hands<M> {
         if self.sockets.peek(conn).is_some_and(|socket| socket.has(FINISHING)) {
             self.finishing -= 1;
         }
+        self.close_session(conn);
         drop(self.sockets.remove(conn));
         self.counts.closes += 1;
         self.descriptor_freed = true;
@@ -291,7 +323,7 @@ fn dial(target: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-fn shut(fd: Option<BorrowedFd<'_>>) {
+pub(super) fn shut(fd: Option<BorrowedFd<'_>>) {
     if let Some(fd) = fd {
         // A peer that has gone already has nothing to be told.
         let _ = SockRef::from(&fd).shutdown(Shutdown::Write);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::tls::Certificate;
 use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits;
@@ -135,6 +136,8 @@ pub(crate) enum Given {
     Keys(Option<Arc<Keys>>),
     /// Other settings.
     Settings(Arc<Config>),
+    /// Another certificate, or the news that there should be one.
+    Certificate(Option<Arc<Certificate>>),
     /// A connection that came to the private address.
     Private(OwnedFd),
 }
@@ -161,14 +164,14 @@ impl Hatch {
         Hatch { waiting: Mutex::default(), any: AtomicBool::new(false), wake }
     }
 
-    /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys, and settings, replace
-    /// those that wait.
+    /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys, settings and
+    /// certificates replace those that wait.
     pub(crate) fn give(&self, what: Given) {
         let mut waiting = lock(&self.waiting);
         match &what {
             Given::Private(_) if waiting.given.len() >= limits::PRIVATE_WAITING_MAX => waiting.refused += 1,
             Given::Private(_) => waiting.given.push_back(what),
-            Given::Keys(_) | Given::Settings(_) => {
+            Given::Keys(_) | Given::Settings(_) | Given::Certificate(_) => {
                 waiting.given.retain(|one| std::mem::discriminant(one) != std::mem::discriminant(&what));
                 waiting.given.push_back(what);
             }
@@ -349,11 +352,12 @@ mod tests {
         }
         // There is always room for keys and settings.
         hatch.give(Given::Settings(Arc::default()));
+        (0..2).for_each(|_| hatch.give(Given::Certificate(None)));
         for keys in [Some(Arc::new(Keys::of_secret("a"))), None] {
             hatch.give(Given::Keys(keys));
         }
         let taken = hatch.take();
-        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 2, 2));
+        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 3, 2));
         assert!(matches!(taken.given.back(), Some(Given::Keys(None))));
         let taken = hatch.take();
         assert_eq!((taken.given.len(), taken.refused), (0, 0));

@@ -13,6 +13,7 @@
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
 //! - `deaf`: a listener that is about to go. `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
+//! - [`tls`]: encryption on the listener.
 //! - [`redis`]: links to Redis servers, which monoio carries.
 //! - `clock`, [`signals`], [`radio`], [`probe`], [`counters`], `usage`: what the names say.
 
@@ -36,6 +37,7 @@ mod ring;
 pub mod signals;
 mod sockets;
 pub mod threads;
+pub mod tls;
 mod usage;
 
 pub use clock::unix_ms;

@@ -64,6 +64,9 @@ impl Rests {
     /// Of a send the kernel has taken only so many bytes.
     pub fn note(&mut self, send: &Send, taken: u32) -> Unsent {
         let unsent = Unsent { store: send.store, start: send.start + taken, end: send.start + send.len };
+        if unsent.is_empty() {
+            return unsent;
+        }
         let rest = if send.store == Store::Log { &mut self.log } else { &mut self.arena };
         let (first, last) = rest.range.unwrap_or((unsent.start, unsent.end));
         rest.range = Some((first.min(unsent.start), last.max(unsent.end)));
@@ -78,6 +81,9 @@ impl Rests {
 
     /// The bytes of something that was noted and kept.
     pub fn of(&self, unsent: Unsent) -> &[u8] {
+        if unsent.is_empty() {
+            return &[];
+        }
         let rest = if unsent.store == Store::Log { &self.log } else { &self.arena };
         let first = rest.range.map_or(0, |(first, _)| first);
         &rest.bytes[(unsent.start - first) as usize..(unsent.end - first) as usize]
@@ -96,11 +102,12 @@ mod tests {
         let mut rests = Rests::default();
         for _ in 0..2 {
             rests.clear();
-            let noted = [(Store::Arena, 2, 4, 3), (Store::Log, 6, 4, 0), (Store::Log, 1, 3, 2)]
-                .map(|(store, start, len, taken)| rests.note(&Send { conn, store, start, len }, taken));
+            let noted =
+                [(Store::Arena, 2, 4, 3), (Store::Log, 6, 4, 0), (Store::Log, 1, 3, 2), (Store::Arena, 7, 1, 1)]
+                    .map(|(store, start, len, taken)| rests.note(&Send { conn, store, start, len }, taken));
             rests.keep(arena, log);
-            assert_eq!(noted.map(|unsent| rests.of(unsent)), [&b"f"[..], b"6789", b"3"]);
-            assert_eq!(noted.map(|unsent| unsent.len()), [1, 4, 1]);
+            assert_eq!(noted.map(|unsent| rests.of(unsent)), [&b"f"[..], b"6789", b"3", b""]);
+            assert_eq!(noted.map(|unsent| unsent.len()), [1, 4, 1, 0]);
         }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) const FINISHING: u8 = 1 << 4;
 pub(crate) const RELEASED: u8 = 1 << 5;
 /// The connection is being made. The core does not know its id yet.
 pub(crate) const CONNECTING: u8 = 1 << 6;
+/// It speaks TLS, or may: there is a session for it (`tls::desk`).
+pub(crate) const SESSION: u8 = 1 << 7;
 
 /// Everything that ends with a completion still to come. A descriptor closed earlier could be given to a new client
 /// while an old request still reads from it.

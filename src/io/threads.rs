@@ -23,6 +23,8 @@ use super::radio::Radio;
 use super::redis::Links;
 use super::redis::tls::Tls;
 use super::ring::{DataRing, Sizes};
+use super::tls::desk::Desk;
+use super::tls::{Certificate, Dialling, Encryption};
 use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits;
@@ -66,6 +68,11 @@ pub struct Options {
     pub radio: Option<Radio>,
     /// How links over TCP are encrypted; `None`: they are not.
     pub link_tls: Option<Tls>,
+    /// How the listener encrypts, not the private one; `None`: it does not.
+    pub encryption: Option<Encryption>,
+    /// How connections to the target encrypt; `None`: they do not. A shell has a listener or a target that encrypts, not
+    /// both.
+    pub dialling: Option<Dialling>,
 }
 
 impl Default for Options {
@@ -86,6 +93,8 @@ impl Default for Options {
             steer_by_cpu: false,
             radio: None,
             link_tls: None,
+            encryption: None,
+            dialling: None,
         }
     }
 }
@@ -196,6 +205,12 @@ impl Running {
         self.hatches.iter().for_each(|hatch| hatch.give(Given::Settings(config.clone())));
     }
 
+    /// New connections are shown this certificate, by every worker that has one; `None`: the one that was there, because
+    /// another could not be used.
+    pub fn show(&self, certificate: Option<Arc<Certificate>>) {
+        self.hatches.iter().for_each(|hatch| hatch.give(Given::Certificate(certificate.clone())));
+    }
+
     /// Calls all workers; each answers as soon as it has done what it is doing, see [`Running::silent`].
     pub fn call(&self) {
         self.switch.call();
@@ -263,6 +278,8 @@ struct Kit<M> {
     target: Option<SocketAddr>,
     radio: Option<Radio>,
     link_tls: Option<Tls>,
+    encryption: Option<Encryption>,
+    dialling: Option<Dialling>,
     wake: Wake,
     hatch: Arc<Hatch>,
     mesh: Mesh<M>,
@@ -326,6 +343,8 @@ where
             target: options.target,
             radio: radio.take(),
             link_tls: options.link_tls.clone(),
+            encryption: options.encryption.clone(),
+            dialling: options.dialling.clone(),
             wake: wake.clone(),
             hatch: hatches[usize::from(shard.0)].clone(),
             mesh,
@@ -409,6 +428,12 @@ fn work<C: Core>(
     hands.listening = kit.listener.map_or(Listening::Off, Listening::On);
     hands.target = kit.target;
     hands.radio = kit.radio;
+    if let Some(encryption) = &kit.encryption {
+        hands.desk = Some(Desk::of_port(encryption));
+        hands.note_certificate(&encryption.certificate);
+    } else if let Some(dialling) = &kit.dialling {
+        hands.desk = Some(Desk::of_calls(dialling));
+    }
     let pump = Pump::new(make(kit.shard), hands, kit.clock, (kit.wake, kit.hatch), kit.switch);
     let _ = ready.send(Ok(()));
     drop(ready);

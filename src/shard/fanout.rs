@@ -232,6 +232,10 @@ impl Fanout {
             conn.blocked = true;
             self.blocked += 1;
         }
+        if rest.is_empty() {
+            // The shell has the rest, and all is as if the kernel had taken it.
+            return;
+        }
         // What has to follow whatever happens: the rest of the frame that the kernel has cut.
         let send = &self.sends[conn.send_at as usize];
         let taken = send.len as usize - rest.len();

@@ -8,6 +8,12 @@ use ppp::v2::{Addresses, Command, Header, ParseError};
 
 use crate::limits::{PROXY_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX};
 
+/// What every PROXY header, version 2, begins with.
+pub const PROXY_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Bytes from the signature to the length of what follows, which is in the last two.
+pub const PROXY_HEAD_BYTES: usize = 16;
+
 /// Why a PROXY header is none. "The receiver MUST abort the connection": nobody can know what the rest means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoProxyHeader;
@@ -65,7 +71,7 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    const SIGNATURE: &[u8] = PROXY_SIGNATURE;
 
     /// Version and command, family and protocol, what follows.
     fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {

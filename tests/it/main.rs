@@ -6,6 +6,7 @@
 //! for a fixed time; what must come true is polled until a deadline, and a gateway that logs an error, or does not end
 //! cleanly when its test is over, fails that test.
 
+mod certificates;
 mod client;
 mod drain;
 mod fleet;
@@ -39,6 +40,8 @@ mod stop;
 mod storm;
 mod takeover;
 mod timeout;
+mod tls;
+mod tls_files;
 mod tokens;
 mod upgrade;
 mod vanish;

@@ -21,6 +21,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn start() -> Browser {
+        Browser::start_with(&[])
+    }
+
+    /// With options of its own.
+    pub fn start_with(options: &[&str]) -> Browser {
         let program = env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
         let dir = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(&program);
@@ -31,6 +36,7 @@ impl Browser {
             .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
             .arg("--hide-scrollbars")
             .arg(format!("--user-data-dir={}", dir.path().display()))
+            .args(options)
             .arg("about:blank");
         // What we have just made is ours.
         if dir.path().metadata().expect("it is there").uid() == 0 {

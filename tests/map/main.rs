@@ -6,6 +6,9 @@ mod drive;
 
 // The tests of one gateway use more of them.
 #[allow(dead_code)]
+#[path = "../it/certificates.rs"]
+mod certificates;
+#[allow(dead_code)]
 #[path = "../it/client.rs"]
 mod client;
 #[allow(dead_code)]
@@ -15,6 +18,7 @@ mod gateway;
 mod patience;
 
 mod crowd;
+mod encrypted;
 mod map;
 
 use std::sync::{Mutex, MutexGuard};

@@ -41,6 +41,11 @@ impl Bare {
 
     /// One whole turn; connections in `stalled` take nothing.
     fn turn(&mut self, stalled: &[ConnId]) {
+        self.turn_with(|conn, bytes| stalled.contains(&conn).then(|| bytes.to_vec()));
+    }
+
+    /// One whole turn; the shell gives back what it is told to, and says `Blocked` then.
+    fn turn_with(&mut self, rest_of: impl Fn(ConnId, &[u8]) -> Option<Vec<u8>>) {
         self.sends.clear();
         (self.log_bytes, self.arena_bytes) = (0, 0);
         while let Some(turn) = self.shard.poll_turn(self.now) {
@@ -49,8 +54,8 @@ impl Bare {
             let sends: Vec<(Send, Vec<u8>)> =
                 turn.sends.iter().map(|send| (*send, turn.bytes(send).to_vec())).collect();
             for (send, bytes) in &sends {
-                if stalled.contains(&send.conn) {
-                    self.shard.handle(self.now, Input::Blocked { conn: send.conn, rest: bytes });
+                if let Some(rest) = rest_of(send.conn, bytes) {
+                    self.shard.handle(self.now, Input::Blocked { conn: send.conn, rest: &rest });
                 }
             }
             self.sends.extend(sends);
@@ -132,6 +137,59 @@ fn nothing_is_kept_when_nobody_lags_and_no_more_than_twice_the_bound_when_somebo
         most = most.max(bare.log_bytes);
     }
     assert!((65_536..2 * 65_536 + 300).contains(&most), "{most}");
+}
+
+/// A shell that encrypts keeps what it has encrypted, or a part of it; the core has the rest again, or nothing.
+#[test]
+fn what_the_shell_keeps_is_not_sent_again() {
+    const CALLS: usize = 100;
+    let mut config = unlimited();
+    config.limits.outbox_bytes_max = 16 << 20;
+    config.rate_limits.signaling.burst = 0;
+    // How much of a send the shell keeps: all, or some of it, which may end in the middle of a frame.
+    for kept in [usize::MAX, 40_000, 1_000, 333] {
+        let mut bare = Bare::new(config.clone());
+        let (a, b) = (bare.open(0), bare.open(1));
+        bare.say(a, Opcode::Text, REGISTER);
+        bare.say(b, Opcode::Text, br#"{"event":"register","data":{"vehicleId":"veh-b","driverName":"B"}}"#);
+        bare.turn(&[]);
+        let mut got: Vec<u8> = Vec::new();
+        let mut step = |bare: &mut Bare| {
+            bare.turn_with(|conn, bytes| (conn == b).then(|| bytes[kept.min(bytes.len())..].to_vec()));
+            let of_b: Vec<_> = bare.sends.iter().filter(|(send, _)| send.conn == b).collect();
+            assert!(of_b.len() <= 1, "it is blocked by then");
+            got.extend(of_b.iter().flat_map(|(_, bytes)| &bytes[..kept.min(bytes.len())]));
+            !of_b.is_empty()
+        };
+        for call in 0..CALLS {
+            let filling = "x".repeat(call * 997 % 20_000);
+            let text = format!(
+                r#"{{"event":"call_initiate","data":{{"callerId":"veh-a","calleeId":"veh-b","call":"<{call}>","filling":"{filling}"}}}}"#
+            );
+            bare.say(a, Opcode::Text, text.as_bytes());
+            bare.say(a, Opcode::Text, ALERT);
+            assert_eq!(step(&mut bare), call == 0, "nothing is sent before there is room");
+        }
+        loop {
+            bare.shard.handle(bare.now, Input::Writable { conn: b });
+            if !step(&mut bare) {
+                break;
+            }
+        }
+        // Whole frames, and each event once, in order.
+        let (mut at, mut calls, mut alerts) = (0, Vec::new(), 0);
+        while at < got.len() {
+            let (head, len) = match got[at + 1] {
+                126 => (4, usize::from(u16::from_be_bytes([got[at + 2], got[at + 3]]))),
+                short => (2, usize::from(short)),
+            };
+            let text = std::str::from_utf8(&got[at + head..at + head + len]).expect("a whole frame");
+            alerts += usize::from(text.contains("emergency_alert"));
+            calls.extend(text.split_once("\"<").map(|(_, rest)| rest.split('>').next().expect("a number").to_owned()));
+            at += head + len;
+        }
+        assert_eq!((calls, alerts), ((0..CALLS).map(|call| call.to_string()).collect(), CALLS), "{kept} kept");
+    }
 }
 
 #[test]

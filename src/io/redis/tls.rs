@@ -39,7 +39,7 @@ pub enum TlsError {
         why: String,
     },
     /// The system has none.
-    #[error("this system has no authorities to trust; name those of the servers in redis.tls_ca")]
+    #[error("this system has no authorities to trust; name those of the servers in redis.tls_ca, or with --tls-ca")]
     NoneHere,
     /// The algorithms do not go together.
     #[error("TLS cannot be used: {0}")]
@@ -73,8 +73,13 @@ impl Tls {
         Ok(connection)
     }
 
+    /// How a client begins.
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     /// What an operator should read about an error.
-    pub(super) fn explain(&self, error: &Error) -> String {
+    pub(crate) fn explain(&self, error: &Error) -> String {
         match error {
             Error::InvalidCertificate(why) => self.explain_certificate(why),
             Error::InvalidMessage(_) => "the server does not speak TLS here".to_owned(),
