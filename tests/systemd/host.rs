@@ -25,10 +25,19 @@ pub struct Host {
 impl Host {
     /// A host that has booted. `None`: this machine does not let one be made, and why has been printed.
     pub fn boot() -> Option<Host> {
-        Host::try_boot().map_err(|why| eprintln!("skipped: no systemd can be run here: {why}")).ok()
+        Host::boot_with(&[])
     }
 
-    fn try_boot() -> Result<Host, String> {
+    /// The same, with the service in place and enabled before.
+    pub fn boot_installed() -> Option<Host> {
+        Host::boot_with(&["installed"])
+    }
+
+    fn boot_with(options: &[&str]) -> Option<Host> {
+        Host::try_boot(options).map_err(|why| eprintln!("skipped: no systemd can be run here: {why}")).ok()
+    }
+
+    fn try_boot(options: &[&str]) -> Result<Host, String> {
         if !fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
             return Err("needs root".to_owned());
         }
@@ -44,6 +53,7 @@ impl Host {
             .args(["--pdeathsig", "KILL"])
             .arg(source.join("tests/systemd/boot"))
             .args([folder.path(), &cgroup.0, Path::new(env!("CARGO_BIN_EXE_ringroad")), source])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -252,6 +252,17 @@ fn an_upgrade_as_it_is_written_moves_the_fleet_and_loses_nobody() {
     assert_eq!(host.ask(&format!("{left} -not -type d")), "");
 }
 
+/// What a package leaves, or an image that was made elsewhere: systemd makes user and folder, and starts it.
+#[test]
+fn a_host_that_boots_with_it_serves() {
+    let Some(host) = Host::boot_installed() else { return };
+    host.until("it is up", || host.shows("ringroad", "ActiveState") == "active");
+    assert!(host.ask("curl --silent --fail localhost:3002/health").contains("\"status\":\"ok\""));
+    let owned = host.ask("stat --format '%U %G %a' /run/ringroad /etc/ringroad/ringroad.toml");
+    assert_eq!(owned, "ringroad ringroad 750\nroot ringroad 640");
+    assert_quiet(&host);
+}
+
 /// The kernel takes the settings as they are written, and the doctor finds them.
 #[test]
 fn the_settings_of_the_kernel_are_what_the_doctor_wants() {
