@@ -1,10 +1,10 @@
 //! To the other hosts, through Redis. What travels: `docs/BACKPLANE.md`.
 //!
 //! In reading order: `client` and what it is made of (a Redis client without sockets), `realms` (what there is for each
-//! world), `broadcast` (to everyone on every host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice), `presence` (who is where), `restore` and
-//! `nodes` (what the presence hash says, and who has died), `direct` (to one vehicle on another host), `squares` with
-//! `interest`, `positions` and `streams` (positions), `watched` with `follows` (what connections watch), `buckets` (rates
-//! that all hosts share).
+//! world), `broadcast` (to everyone on every host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice),
+//! `presence` (who is where), `steward`, `restore` and `nodes` (what the presence hashes say, and who has died), `direct`
+//! (to one vehicle on another host), `squares` with `interest`, `positions` and `streams` (positions), `watched` with
+//! `follows` (what connections watch), `buckets` (rates that all hosts share).
 //!
 //! Nothing here is on the way of local traffic: what is local has happened before Redis hears of it.
 
@@ -26,6 +26,7 @@ mod restore;
 pub mod scripts;
 mod seen;
 mod squares;
+mod steward;
 mod streams;
 mod watched;
 
@@ -48,8 +49,8 @@ use counters::Dropped;
 use held::{HeldCommands, Pending};
 use presence::Left;
 use realms::{Heard, Realms};
-use restore::Steward;
 use squares::Early;
+use steward::Steward;
 
 pub use direct::Remote;
 
