@@ -48,7 +48,7 @@ use client::{Client, News, Outcome, Spread};
 use counters::Dropped;
 use held::{HeldCommands, Pending};
 use presence::Left;
-use realms::{Heard, Realms};
+use realms::{Channel, Realms};
 use squares::Early;
 use steward::Steward;
 
@@ -389,16 +389,16 @@ impl Shard {
 
     fn backplane_subscribed(&mut self, now: Now, channel: &[u8]) {
         let Some(bus) = &mut self.bus else { return };
-        match bus.realms.heard_on(channel) {
+        match bus.realms.channel(channel) {
             // Who is there may now be missing something of what was said meanwhile: their beats tell.
-            Some(Heard::Hosts) => bus.next_beat_ms = now.mono_ms,
-            Some(Heard::Square(world, square)) => {
+            Some(Channel::Hosts) => bus.next_beat_ms = now.mono_ms,
+            Some(Channel::Square(world, square)) => {
                 // Who listened before hears this host's vehicles now; who listens later will ask. Only both together
                 // leave no gap: a host that is not subscribed yet does not hear what it is asked.
                 self.ask_square(now, world, square);
                 self.everyone_asked(now, world, square);
             }
-            Some(Heard::ToMe | Heard::World(_)) | None => {}
+            Some(Channel::ToMe | Channel::World(_)) | None => {}
         }
     }
 
