@@ -446,6 +446,15 @@ mod tests {
     }
 
     #[test]
+    fn tenants_may_share_a_redis() {
+        let mut config = Config::default();
+        let tenants = vec!["acme".to_owned(), "other".to_owned()];
+        config.auth = crate::config::Auth { required: true, secret: "s".repeat(32), tenants, ..config.auth };
+        config.redis.url = "redis://localhost".to_owned();
+        check(&config).expect("nothing is wrong with it");
+    }
+
+    #[test]
     fn long_values_are_shortened_at_a_character() {
         let text = shown(&Value::String("ä".repeat(200)));
         assert_eq!(text.chars().count(), SHOWN_CHARS_MAX + 1);

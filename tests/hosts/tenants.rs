@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::client::{Client, expect_all};
+use crate::cluster::Cluster;
 use crate::gateway::Gateway;
+use crate::heavy;
 use crate::host::{Host, LEASE};
 use crate::plain::Listener;
 use crate::redis::Redis;
@@ -20,8 +22,15 @@ struct Site {
 
 impl Site {
     fn start(redis: &Redis, node: &str, tenants: &[&str]) -> Site {
+        let site = Site::joining(&redis.url(), node, tenants);
+        let channel = format!("v2v:to:{node}");
+        until(&format!("{node} is heard"), || redis.listeners(&channel) == 1);
+        site
+    }
+
+    fn joining(url: &str, node: &str, tenants: &[&str]) -> Site {
         let settings = [
-            format!("redis.url={}", redis.url()),
+            format!("redis.url={url}"),
             format!("redis.node_id={node}"),
             format!("redis.lease_ms={}", LEASE.as_millis()),
             "auth.required=true".to_owned(),
@@ -34,10 +43,7 @@ impl Site {
         let gateway = Gateway::start(&settings.each_ref().map(String::as_str));
         let private = gateway.private_addr();
         let site = Site { gateway, private };
-        let channel = format!("v2v:to:{node}");
-        until(&format!("{node} is up"), || {
-            site.metric("ringroad_backplane_workers_up") == 2 && redis.listeners(&channel) == 1
-        });
+        until(&format!("{node} is up"), || site.metric("ringroad_backplane_workers_up") == 2);
         site
     }
 
@@ -226,6 +232,42 @@ fn each_tenant_is_one_world_and_hears_of_no_other() {
     }
     assert_eq!(d.listed(), ["bus-7"]);
     nothing_more(&mut own, "nobody", own_strip);
+}
+
+#[test]
+fn tenants_share_a_cluster() {
+    let _heavy = heavy();
+    let cluster = Cluster::start();
+    let a = Site::joining(&cluster.url(), "a", &["north", "south"]);
+    let b = Site::joining(&cluster.url(), "b", &["south", "north"]);
+    for site in [&a, &b] {
+        until("both know each other", || site.metric("v2v_ws_process_count") == 2);
+    }
+    let mut worlds =
+        ["north", "south"].map(|tenant| (tenant, [a.register(tenant, "bus-7"), b.register(tenant, "taxi")]));
+    for (tenant, vehicles) in &mut worlds {
+        for (vehicle, lon) in vehicles.iter_mut().zip([13.2, 13.201]) {
+            vehicle.locate(52.0, lon);
+        }
+        for (vehicle, peer) in vehicles.iter_mut().zip(["taxi", "bus-7"]) {
+            vehicle
+                .expect_that("proximity_event", |data| data["peerVehicleId"] == peer && data["eventType"] == "enter");
+        }
+        raise(&mut vehicles[0], tenant);
+        expect_all(vehicles.iter_mut(), "emergency_alert", |data| {
+            data["vehicleInfo"]["model"] == format!("of {tenant}")
+        });
+        tell(&mut vehicles[0], "taxi", &format!("of {tenant}"));
+        vehicles[1].expect_that("receive_message", |data| data["content"] == format!("of {tenant}"));
+        until("it is listed", || b.listed(tenant).is_ok_and(|listed| listed == ["bus-7", "taxi"]));
+    }
+    for (tenant, vehicles) in worlds {
+        for mut vehicle in vehicles {
+            nothing_more(&mut vehicle, tenant, (51.9, 52.1));
+            vehicle.goodbye();
+        }
+        until("nobody is left", || a.listed(tenant) == Ok(Vec::new()));
+    }
 }
 
 /// The channels that somebody listens to, in order.

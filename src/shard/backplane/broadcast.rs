@@ -16,7 +16,8 @@ use super::super::world::WorldId;
 use super::client::{NotSent, Spread};
 use super::counters::Dropped;
 use super::heard::Stream;
-use super::{Ask, To, presence, realms};
+use super::realms::Channel;
+use super::{Ask, To, presence};
 
 /// The event that is repeated until every host has it.
 const ALERT: &str = "emergency_alert";
@@ -123,16 +124,14 @@ impl Shard {
         let Some(bus) = &self.bus else { return };
         let payload_bytes_max = self.config.redis.payload_bytes_max as usize;
         let message_bytes_max = self.config.limits.message_bytes_max as usize + limits::ENVELOPE_BYTES_MAX;
-        let (heard, bytes_max) = match bus.realms.heard_on(channel) {
+        let (on, bytes_max) = match bus.realms.channel(channel) {
             // It is not listened to any more.
             None => return,
-            Some(realms::Heard::Square(world, square)) => return self.frame_heard(now, world, square, payload),
+            Some(Channel::Square(world, square)) => return self.frame_heard(now, world, square, payload),
             // What is for one vehicle is as long as a client's message may be.
-            Some(heard @ realms::Heard::ToMe) => {
-                (heard, message_bytes_max.max(payload_bytes_max).max(limits::WHERE_BYTES_MAX))
-            }
-            Some(heard @ realms::Heard::Hosts) => (heard, payload_bytes_max.max(limits::BEAT_BYTES_MAX)),
-            Some(heard @ realms::Heard::World(_)) => (heard, payload_bytes_max),
+            Some(on @ Channel::ToMe) => (on, message_bytes_max.max(payload_bytes_max).max(limits::WHERE_BYTES_MAX)),
+            Some(on @ Channel::Hosts) => (on, payload_bytes_max.max(limits::BEAT_BYTES_MAX)),
+            Some(on @ Channel::World(_)) => (on, payload_bytes_max),
         };
         if payload.len() > bytes_max {
             self.out.counters.backplane.dropped.increment(Dropped::TooLarge);
@@ -140,19 +139,19 @@ impl Shard {
         }
         let mut parser = self.bus_parser.take().unwrap_or_default();
         envelope::read(&mut parser, &mut payload, |read| match read {
-            Ok(envelope) => self.envelope_heard(now, heard, envelope),
+            Ok(envelope) => self.envelope_heard(now, on, envelope),
             Err(Malformed::Kind) => self.out.counters.backplane.dropped.increment(Dropped::Version),
             Err(_) => self.out.counters.backplane.dropped.increment(Dropped::Malformed),
         });
         self.bus_parser = Some(parser);
     }
 
-    fn envelope_heard(&mut self, now: Now, heard: realms::Heard, envelope: Envelope<'_>) {
+    fn envelope_heard(&mut self, now: Now, on: Channel, envelope: Envelope<'_>) {
         let Envelope { origin, obj, ringroad, tenant } = envelope;
         let named = self.bus.as_ref().and_then(|bus| bus.realms.named(tenant));
         let Some((epoch, worker, at, kind)) = ringroad else {
             // The channel says in which world; one that is for nodes only without tenants.
-            let world = if let realms::Heard::World(world) = heard { Some(world) } else { named };
+            let world = if let Channel::World(world) = on { Some(world) } else { named };
             if !matches!(origin, Origin::Text(id) if *id == *self.node.id) {
                 self.foreign_event_heard(world, obj);
             }
@@ -182,10 +181,10 @@ impl Shard {
             _ => {}
         }
         // A tenant that this host does not have, or a channel of another one.
-        let is_there = |world: &WorldId| !matches!(heard, realms::Heard::World(there) if there != *world);
+        let is_there = |world: &WorldId| !matches!(on, Channel::World(there) if there != *world);
         let Some(world) = named.filter(is_there) else {
             // Among the hosts there is also the presence of the world without tenants; of that nobody is here.
-            if heard == realms::Heard::Hosts && tenant.is_none() {
+            if on == Channel::Hosts && tenant.is_none() {
                 return;
             }
             self.out.counters.backplane.dropped.increment(Dropped::Tenant);

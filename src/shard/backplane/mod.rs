@@ -1,10 +1,10 @@
 //! To the other hosts, through Redis. What travels: `docs/BACKPLANE.md`.
 //!
 //! In reading order: `client` and what it is made of (a Redis client without sockets), `realms` (what there is for each
-//! world), `broadcast` (to everyone on every host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice), `presence` (who is where), `restore` and
-//! `nodes` (what the presence hash says, and who has died), `direct` (to one vehicle on another host), `squares` with
-//! `interest`, `positions` and `streams` (positions), `watched` with `follows` (what connections watch), `buckets` (rates
-//! that all hosts share).
+//! world), `broadcast` (to everyone on every host), `alerts`, `heard` and `seen` (no alert is lost, none comes twice),
+//! `presence` (who is where), `steward`, `restore` and `nodes` (what the presence hashes say, and who has died), `direct`
+//! (to one vehicle on another host), `squares` with `interest`, `positions` and `streams` (positions), `watched` with
+//! `follows` (what connections watch), `buckets` (rates that all hosts share).
 //!
 //! Nothing here is on the way of local traffic: what is local has happened before Redis hears of it.
 
@@ -26,6 +26,7 @@ mod restore;
 pub mod scripts;
 mod seen;
 mod squares;
+mod steward;
 mod streams;
 mod watched;
 
@@ -47,9 +48,9 @@ use client::{Client, News, Outcome, Spread};
 use counters::Dropped;
 use held::{HeldCommands, Pending};
 use presence::Left;
-use realms::{Heard, Realms};
-use restore::Steward;
+use realms::{Channel, Realms};
 use squares::Early;
+use steward::Steward;
 
 pub use direct::Remote;
 
@@ -388,16 +389,16 @@ impl Shard {
 
     fn backplane_subscribed(&mut self, now: Now, channel: &[u8]) {
         let Some(bus) = &mut self.bus else { return };
-        match bus.realms.heard_on(channel) {
+        match bus.realms.channel(channel) {
             // Who is there may now be missing something of what was said meanwhile: their beats tell.
-            Some(Heard::Hosts) => bus.next_beat_ms = now.mono_ms,
-            Some(Heard::Square(world, square)) => {
+            Some(Channel::Hosts) => bus.next_beat_ms = now.mono_ms,
+            Some(Channel::Square(world, square)) => {
                 // Who listened before hears this host's vehicles now; who listens later will ask. Only both together
                 // leave no gap: a host that is not subscribed yet does not hear what it is asked.
                 self.ask_square(now, world, square);
                 self.everyone_asked(now, world, square);
             }
-            Some(Heard::ToMe | Heard::World(_)) | None => {}
+            Some(Channel::ToMe | Channel::World(_)) | None => {}
         }
     }
 

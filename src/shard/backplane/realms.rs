@@ -80,7 +80,7 @@ impl Realm {
 
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Channel {
     /// What concerns this node, in whichever world.
     ToMe,
     /// What concerns all nodes; without tenants, the world that there is too.
@@ -194,20 +194,20 @@ impl Realms {
     }
 
     /// Which of the channels that workers listen to this one is.
-    pub fn heard_on(&self, channel: &[u8]) -> Option<Heard> {
+    pub fn channel(&self, channel: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?;
         let (world, rest) = match rest.strip_prefix(TENANT) {
             Some(rest) => {
                 let (tenant, rest) = rest.split_once(':')?;
                 (self.named(Some(tenant))?, rest)
             }
-            None if channel == self.to_me.as_bytes() => return Some(Heard::ToMe),
-            None if channel == self.hosts.as_bytes() => return Some(Heard::Hosts),
+            None if channel == self.to_me.as_bytes() => return Some(Channel::ToMe),
+            None if channel == self.hosts.as_bytes() => return Some(Channel::Hosts),
             None => (self.named(None)?, rest.strip_prefix("v2v:")?),
         };
         match rest {
-            "broadcast" | "gateways" => Some(Heard::World(world)),
-            _ => Square::parse(rest.strip_prefix("cell:")?.as_bytes()).map(|square| Heard::Square(world, square)),
+            "broadcast" | "gateways" => Some(Channel::World(world)),
+            _ => Square::parse(rest.strip_prefix("cell:")?.as_bytes()).map(|square| Channel::Square(world, square)),
         }
     }
 }
@@ -231,32 +231,32 @@ mod tests {
         let (without, with) = (realms(&[]), realms(&["north", "v2v"]));
         let north = WorldId::of_tenant(0);
         for (realms, channel, expected) in [
-            (&without, "p:v2v:broadcast", Some(Heard::World(WorldId(0)))),
-            (&without, "p:v2v:cell:u33d", Some(Heard::Square(WorldId(0), square))),
-            (&without, "p:v2v:gateways", Some(Heard::Hosts)),
-            (&without, "p:v2v:to:a", Some(Heard::ToMe)),
+            (&without, "p:v2v:broadcast", Some(Channel::World(WorldId(0)))),
+            (&without, "p:v2v:cell:u33d", Some(Channel::Square(WorldId(0), square))),
+            (&without, "p:v2v:gateways", Some(Channel::Hosts)),
+            (&without, "p:v2v:to:a", Some(Channel::ToMe)),
             (&without, "p:v2v:to:b", None),
             (&without, "v2v:broadcast", None),
             (&without, "p:v2v:tenant:north:broadcast", None),
-            (&with, "p:v2v:gateways", Some(Heard::Hosts)),
-            (&with, "p:v2v:to:a", Some(Heard::ToMe)),
+            (&with, "p:v2v:gateways", Some(Channel::Hosts)),
+            (&with, "p:v2v:to:a", Some(Channel::ToMe)),
             (&with, "p:v2v:broadcast", None),
             (&with, "p:v2v:cell:u33d", None),
-            (&with, "p:v2v:tenant:north:broadcast", Some(Heard::World(north))),
-            (&with, "p:v2v:tenant:north:gateways", Some(Heard::World(north))),
-            (&with, "p:v2v:tenant:v2v:broadcast", Some(Heard::World(WorldId::of_tenant(1)))),
-            (&with, "p:v2v:tenant:north:cell:u33d", Some(Heard::Square(north, square))),
+            (&with, "p:v2v:tenant:north:broadcast", Some(Channel::World(north))),
+            (&with, "p:v2v:tenant:north:gateways", Some(Channel::World(north))),
+            (&with, "p:v2v:tenant:v2v:broadcast", Some(Channel::World(WorldId::of_tenant(1)))),
+            (&with, "p:v2v:tenant:north:cell:u33d", Some(Channel::Square(north, square))),
             (&with, "p:v2v:tenant:north:cell:U33D", None),
             (&with, "p:v2v:tenant:north:presence", None),
             (&with, "p:v2v:tenant:south:broadcast", None),
             (&with, "p:v2v:tenant:north", None),
         ] {
-            assert_eq!(realms.heard_on(channel.as_bytes()), expected, "{channel}");
+            assert_eq!(realms.channel(channel.as_bytes()), expected, "{channel}");
         }
         for realms in [&without, &with] {
             for realm in realms.iter() {
-                assert_eq!(realms.heard_on(&realm.channel_of(square)), Some(Heard::Square(realm.world, square)));
-                assert_eq!(realms.heard_on(realm.names.broadcast.as_bytes()), Some(Heard::World(realm.world)));
+                assert_eq!(realms.channel(&realm.channel_of(square)), Some(Channel::Square(realm.world, square)));
+                assert_eq!(realms.channel(realm.names.broadcast.as_bytes()), Some(Channel::World(realm.world)));
             }
         }
     }
