@@ -102,7 +102,7 @@ fn prometheus_reads_the_rules() {
 
 /// Series of one host, as promtool writes them (value `a+bxn`: from a, b more each of n minutes), and the one alert that
 /// fires then.
-const INCIDENTS: [(&str, &[(&str, &str)]); 7] = [
+const INCIDENTS: [(&str, &[(&str, &str)]); 8] = [
     ("RingroadDown", &[("up{job=\"ringroad\",instance=\"a\"}", "1x5 0x30")]),
     ("RingroadFleetLost", &[("v2v_active_vehicles{instance=\"a\"}", "1000x26 300x10")]),
     (
@@ -110,6 +110,13 @@ const INCIDENTS: [(&str, &[(&str, &str)]); 7] = [
         &[
             ("ringroad_worker_busy_percent{instance=\"a\",worker=\"0\"}", "97x60"),
             ("ringroad_worker_busy_percent{instance=\"a\",worker=\"1\"}", "9x60"),
+        ],
+    ),
+    (
+        "RingroadClientsIdle",
+        &[
+            ("ringroad_clients{instance=\"a\",role=\"idle\"}", "600x60"),
+            ("ringroad_clients{instance=\"a\",role=\"vehicle\"}", "400x60"),
         ],
     ),
     ("RingroadShedding", &[("ringroad_shed_total{instance=\"a\",reason=\"mesh_backlog\"}", "0+5x60")]),
@@ -161,6 +168,9 @@ fn alerts_fire_in_the_incidents_that_they_are_for_and_not_on_a_good_day() {
     let good_day: &[(&str, &str)] = &[
         ("up{job=\"ringroad\",instance=\"a\"}", "1x60"),
         ("v2v_active_vehicles{instance=\"a\"}", "1000x60"),
+        ("ringroad_clients{instance=\"a\",role=\"vehicle\"}", "1000x60"),
+        ("ringroad_clients{instance=\"a\",role=\"viewer\"}", "40x60"),
+        ("ringroad_clients{instance=\"a\",role=\"idle\"}", "10x60"),
         ("ringroad_worker_busy_percent{instance=\"a\",worker=\"0\"}", "60x60"),
         ("ringroad_worker_busy_percent{instance=\"a\",worker=\"1\"}", "40x60"),
         ("ringroad_shed_total{instance=\"a\",reason=\"mesh_backlog\"}", "7x60"),

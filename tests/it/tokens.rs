@@ -1,6 +1,7 @@
 //! Tokens over sockets: the same table as on a shard, the file of keys, the private address, and the logs.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -172,6 +173,13 @@ fn the_private_address_answers_operators_on_every_worker() {
         assert_eq!(Gateway::metric_at(private, "v2v_active_vehicles"), 1);
         assert_eq!(Gateway::get_at(private, "/health").json()["vehicles"], 1);
     }
+    // A page whose name leads there is told that it is the wrong one.
+    let mut stream = dial(private);
+    stream.write_all(b"GET /vehicles HTTP/1.1\r\nHost: evil.example:3003\r\n\r\n").expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a reply");
+    assert!(reply.starts_with("HTTP/1.1 421 Misdirected Request\r\n") && !reply.contains("veh-a"), "{reply}");
+    assert_eq!(Gateway::metric_at(private, "ringroad_refused_total{reason=\"host\"}"), 1);
     for path in ["/vehicles", "/presence", "/metrics", "/vehicles/veh-a", "/"] {
         let reply = gateway.get(path);
         assert_eq!((reply.status, reply.header("WWW-Authenticate")), (401, Some("Bearer")), "{path}");
