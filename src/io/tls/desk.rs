@@ -62,6 +62,8 @@ pub(crate) struct Desk {
     pub(crate) sealed: Vec<Sealed>,
     /// Sessions that have something to send of their own, or to shut.
     due: Vec<ConnId>,
+    /// Sessions that can encrypt nothing any more, until they are counted.
+    pub(super) broken: u64,
 }
 
 impl Desk {
@@ -83,6 +85,7 @@ impl Desk {
             arena: Vec::new(),
             sealed: Vec::new(),
             due: Vec::new(),
+            broken: 0,
         }
     }
 
@@ -182,7 +185,10 @@ impl Desk {
             Sealing::Clear => SealedHow::Clear,
             Sealing::NotYet => SealedHow::Later,
             Sealing::Unreadable => SealedHow::Unreadable,
-            Sealing::Broken => SealedHow::Broken,
+            Sealing::Broken => {
+                self.broken += 1;
+                SealedHow::Broken
+            }
             Sealing::Sealed(taken) if waits || !session.outgoing.is_empty() => {
                 session.outgoing.extend(self.arena.drain(start..));
                 SealedHow::Waiting { taken: taken as u32 }

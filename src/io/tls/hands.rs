@@ -185,6 +185,7 @@ impl<M> Hands<M> {
         }
         if let Some(desk) = &mut self.desk {
             desk.sealed = sealed;
+            self.counts.tls_broken += std::mem::take(&mut desk.broken);
         }
         Ok(())
     }

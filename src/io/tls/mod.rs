@@ -1,7 +1,7 @@
 //! TLS on the listener: 1.2 and 1.3 by rustls, below the core, which sees what clients say and nothing of how it came.
 //!
 //! rustls has randomness and a clock, so it belongs to the shell. Its unbuffered interface fits the data ring: records
-//! are decrypted where they were received, and a turn's sends are encrypted into one arena and submitted with all others.
+//! that came whole are decrypted where they were received, and a turn's sends are encrypted into one arena and submitted with all others.
 //!
 //! - [`certificate`]: the two files, what may be wrong with them, and what is made of them.
 //! - `session`: one connection, without its socket; `records`: what rustls makes of its bytes. `desk`: all of a worker, in

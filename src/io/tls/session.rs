@@ -96,6 +96,8 @@ pub(super) struct Session {
     pub is_due: bool,
     /// Once everything is out, the sending side is to be shut.
     pub is_ending: bool,
+    /// Our last word is said: what still comes is not looked at, least of all a handshake that was refused.
+    is_deaf: bool,
     /// How its handshake has ended, until that is counted.
     pub outcome: Option<HandshakeOutcome>,
 }
@@ -110,6 +112,7 @@ impl Session {
             is_owed: false,
             is_due: false,
             is_ending: false,
+            is_deaf: false,
             outcome: None,
         };
         if let Terms::Call { config, name } = terms {
@@ -143,6 +146,7 @@ impl Session {
     /// Takes what was received; `plain` gets what the core should see.
     pub fn take(&mut self, terms: &Terms, bytes: &mut [u8], plain: &mut Vec<u8>) -> Next {
         match &mut self.stage {
+            _ if self.is_deaf => Next::On,
             Stage::Over => Next::On,
             Stage::Encrypted { .. } if self.incoming.is_empty() => {
                 let (next, used) = self.read(bytes, plain);
@@ -268,6 +272,7 @@ impl Session {
             self.write(&mut outgoing, None);
             self.outgoing = outgoing;
         }
+        self.is_deaf = true;
     }
 
     /// Encrypts these bytes, or that nothing more will come. False: nothing can be encrypted any more.

@@ -273,3 +273,23 @@ fn an_answer_to_a_key_update_is_sent_and_both_go_on() {
     }
     assert_eq!((&talk.heard[..], &talk.read[..]), (&[0, 1, 2, 3][..], &[0, 1, 2, 3][..]));
 }
+
+#[test]
+fn what_comes_after_our_last_word_is_not_looked_at() {
+    for version in VERSIONS {
+        // Who was refused before its first: nothing is signed for it.
+        let mut refused = Talk::new(client(&client_config(version)), &[usize::MAX]);
+        refused.session.end();
+        refused.settle();
+        assert!(refused.client.is_handshaking() && refused.read.is_empty() && refused.session.outcome.is_none());
+        // Who was let go: a record that nobody has encrypted.
+        let mut gone = Talk::new(client(&client_config(version)), &[usize::MAX]);
+        gone.settle();
+        assert!(gone.session.is_greeted());
+        gone.session.end();
+        gone.settle();
+        gone.give(b"\x17\x03\x03\x00\x20no record of anybody, or of no one");
+        assert!(matches!(gone.next, Next::On), "{:?}", gone.next);
+        assert!(gone.session.outgoing.is_empty());
+    }
+}
