@@ -142,6 +142,13 @@ pub(crate) enum Given {
     Private(OwnedFd),
 }
 
+impl Given {
+    /// The news that something could not be read.
+    fn is_failure(&self) -> bool {
+        matches!(self, Given::Keys(None) | Given::Certificate(None))
+    }
+}
+
 /// The way into a worker for threads that are none: rarely used, so a lock for each thing is good enough.
 pub(crate) struct Hatch {
     waiting: Mutex<Waiting>,
@@ -165,14 +172,18 @@ impl Hatch {
     }
 
     /// Gives the worker something. Connections beyond [`limits::PRIVATE_WAITING_MAX`] are closed; keys, settings and
-    /// certificates replace those that wait.
+    /// certificates replace those that wait, but the news that there are none does not replace what was read before.
     pub(crate) fn give(&self, what: Given) {
         let mut waiting = lock(&self.waiting);
         match &what {
             Given::Private(_) if waiting.given.len() >= limits::PRIVATE_WAITING_MAX => waiting.refused += 1,
             Given::Private(_) => waiting.given.push_back(what),
             Given::Keys(_) | Given::Settings(_) | Given::Certificate(_) => {
-                waiting.given.retain(|one| std::mem::discriminant(one) != std::mem::discriminant(&what));
+                let is_failure = what.is_failure();
+                let is_replaced = |one: &Given| {
+                    std::mem::discriminant(one) == std::mem::discriminant(&what) && (one.is_failure() || !is_failure)
+                };
+                waiting.given.retain(|one| !is_replaced(one));
                 waiting.given.push_back(what);
             }
         }
@@ -350,14 +361,14 @@ mod tests {
         for _ in 0..limits::PRIVATE_WAITING_MAX + 2 {
             hatch.give(Given::Private(std::fs::File::open("/dev/null").unwrap().into()));
         }
-        // There is always room for keys and settings.
+        // There is always room for keys and settings; new keys that could not be read are no keys.
         hatch.give(Given::Settings(Arc::default()));
         (0..2).for_each(|_| hatch.give(Given::Certificate(None)));
         for keys in [Some(Arc::new(Keys::of_secret("a"))), None] {
             hatch.give(Given::Keys(keys));
         }
         let taken = hatch.take();
-        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 3, 2));
+        assert_eq!((taken.given.len(), taken.refused), (limits::PRIVATE_WAITING_MAX + 4, 2));
         assert!(matches!(taken.given.back(), Some(Given::Keys(None))));
         let taken = hatch.take();
         assert_eq!((taken.given.len(), taken.refused), (0, 0));
