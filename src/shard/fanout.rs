@@ -198,8 +198,12 @@ impl Fanout {
     /// The time for closing is over, unless the reader is only slow.
     pub fn release_if_stuck(&mut self, now: Now, id: ConnId) {
         match self.conns.find(id) {
+            // It has taken enough; or all, but the shell still has the last piece, encrypted: once more then.
             Some(conn)
-                if !conn.outbox.is_empty() && conn.outbox.len() + limits::CLOSE_BYTES_MIN <= conn.last_bytes() =>
+                if match conn.outbox.len() {
+                    0 => conn.blocked && conn.last_bytes() > 0,
+                    left => left + limits::CLOSE_BYTES_MIN <= conn.last_bytes(),
+                } =>
             {
                 conn.passing.get_or_insert_default().last_bytes = conn.outbox.len();
                 self.timers.set(now.mono_ms + limits::CLOSE_MS_MAX, Timer::Release(id));
@@ -326,10 +330,10 @@ impl Fanout {
                 continue;
             }
             conn.finishing = false;
-            if conn.ended {
+            let has_ended = conn.ended;
+            self.finished.push(id);
+            if has_ended {
                 self.release(id);
-            } else {
-                self.finished.push(id);
             }
         }
         for id in std::mem::take(&mut self.again) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ringroad::config::Config;
+use ringroad::limits;
 use ringroad::shard::Shard;
 use ringroad::sim::HANDSHAKE;
 use ringroad::turn::{ConnId, Core, Input, Now, Send, ShardId, Store};
@@ -14,6 +15,8 @@ struct Bare {
     shard: Shard,
     now: Now,
     sends: Vec<(Send, Vec<u8>)>,
+    /// Given up, since the beginning.
+    released: Vec<ConnId>,
     log_bytes: usize,
     arena_bytes: usize,
 }
@@ -22,7 +25,7 @@ impl Bare {
     fn new(config: Config) -> Bare {
         let now = Now { mono_ms: 1_000, unix_ms: 1_767_268_800_000 };
         let shard = Shard::new(Arc::new(config), ShardId(0), 1, 1);
-        Bare { shard, now, sends: Vec::new(), log_bytes: 0, arena_bytes: 0 }
+        Bare { shard, now, sends: Vec::new(), released: Vec::new(), log_bytes: 0, arena_bytes: 0 }
     }
 
     fn open(&mut self, index: u32) -> ConnId {
@@ -51,6 +54,7 @@ impl Bare {
         while let Some(turn) = self.shard.poll_turn(self.now) {
             self.log_bytes = self.log_bytes.max(turn.log.len());
             self.arena_bytes += turn.arena.len();
+            self.released.extend(turn.released);
             let sends: Vec<(Send, Vec<u8>)> =
                 turn.sends.iter().map(|send| (*send, turn.bytes(send).to_vec())).collect();
             for (send, bytes) in &sends {
@@ -189,6 +193,46 @@ fn what_the_shell_keeps_is_not_sent_again() {
             at += head + len;
         }
         assert_eq!((calls, alerts), ((0..CALLS).map(|call| call.to_string()).collect(), CALLS), "{kept} kept");
+    }
+}
+
+/// A listing's last piece is with the shell, encrypted: the core has nothing left, and the client has not got it yet.
+#[test]
+fn a_listing_is_not_given_up_while_the_shell_has_its_end() {
+    for takes_the_end in [true, false] {
+        let mut bare = Bare::new(Config::default());
+        for n in 0..1_000 {
+            let car = bare.open(n);
+            let register = format!(r#"{{"event":"register","data":{{"vehicleId":"car-{n}","driverName":"D"}}}}"#);
+            bare.say(car, Opcode::Text, register.as_bytes());
+        }
+        bare.turn(&[]);
+        let reader = ConnId { index: 1_000, generation: 1 };
+        let mut request = b"GET /vehicles HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec();
+        bare.shard.handle(bare.now, Input::Opened { conn: reader, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+        bare.shard.handle(bare.now, Input::Bytes { conn: reader, bytes: &mut request });
+        let mut pieces = 0;
+        loop {
+            bare.turn_with(|conn, _| (conn == reader).then(Vec::new));
+            if !bare.sends.iter().any(|(send, _)| send.conn == reader) {
+                break;
+            }
+            pieces += 1;
+            if bare.sends.iter().any(|(_, bytes)| bytes.ends_with(b"]}")) {
+                break;
+            }
+            bare.shard.handle(bare.now, Input::Writable { conn: reader });
+        }
+        assert!(pieces >= 2, "{pieces}");
+        bare.now.mono_ms += limits::CLOSE_MS_MAX;
+        bare.turn(&[]);
+        assert_eq!(bare.released, [], "it may still read");
+        if takes_the_end {
+            bare.shard.handle(bare.now, Input::Writable { conn: reader });
+        }
+        bare.now.mono_ms += limits::CLOSE_MS_MAX;
+        bare.turn(&[]);
+        assert_eq!(bare.released, [reader], "but not for ever");
     }
 }
 
