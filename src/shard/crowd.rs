@@ -69,13 +69,15 @@ impl World {
         let ruler = Ruler::at(place, self.hysteresis.enter_m);
         // The vehicle itself is in the index too.
         let mut within = paired + 1;
-        let (all, mut examined) = if owned { self.index.count(&ruler) } else { (usize::MAX, 0) };
+        let (all, counted) = if owned { self.index.count(&ruler) } else { (usize::MAX, 0) };
+        self.work += counted;
+        let mut examined = counted;
         // Mostly there is nobody new. Of another shard's vehicle only those who see it are paired with it.
         if all as u64 != within {
             let near = &vehicles.at(index).near;
             self.scratch.mark_all(once(index).chain(near.iter().map(|near| near.peer)));
             let scratch = &self.scratch;
-            examined += self.index.around(&ruler, |peer, other| {
+            examined = self.index.around(&ruler, |peer, other| {
                 if scratch.is_marked(peer) {
                     return;
                 }
@@ -85,9 +87,9 @@ impl World {
                     around.push(Candidate { peer, metres, back: None, wanted: owned });
                 }
             });
+            self.work += examined;
         }
         within -= 1;
-        self.work += examined;
         out.counters.candidates_examined += examined as u64 - 1;
         out.counters.candidates_within_radius += within;
 
