@@ -55,19 +55,15 @@ impl Shard {
     pub(super) fn publish_alerts(&mut self, now: Now) {
         while let Some(bus) = &mut self.bus
             && bus.ready
-            && now.mono_ms >= bus.alerts_at_ms
-            && let Some((world, alert)) = bus.realms.next_unpublished()
+            && let Some((world, alert)) = bus.realms.next_unpublished(now.mono_ms)
         {
             let kind = Kind::Alert { seq: alert.seq };
             let ask = Ask::Alert(world, alert.seq);
-            if self.post(now, world, To::Broadcast, &kind, Some(&alert.text), ask).is_err() {
-                if let Some(bus) = &mut self.bus {
-                    bus.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
-                    if let Some(realm) = bus.realms.get_mut(world) {
-                        realm.alerts.not_published(alert.seq);
-                    }
-                }
-                return;
+            if self.post(now, world, To::Broadcast, &kind, Some(&alert.text), ask).is_err()
+                && let Some(realm) = self.bus.as_mut().and_then(|bus| bus.realms.get_mut(world))
+            {
+                realm.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
+                realm.alerts.not_published(alert.seq);
             }
         }
     }
@@ -181,7 +177,11 @@ impl Shard {
             _ => {}
         }
         // A tenant that this host does not have, or a channel of another one.
-        let is_there = |world: &WorldId| !matches!(on, Channel::World(there) if there != *world);
+        let is_there = |world: &WorldId| match on {
+            Channel::World(there) => there == *world,
+            Channel::Hosts => tenant.is_none(),
+            Channel::ToMe | Channel::Square(..) => true,
+        };
         let Some(world) = named.filter(is_there) else {
             // Among the hosts there is also the presence of the world without tenants; of that nobody is here.
             if on == Channel::Hosts && tenant.is_none() {

@@ -113,8 +113,8 @@ pub struct Backplane {
     client: Client<Ask>,
     workers: u16,
     ready: bool,
-    /// Not before this (`mono_ms`) is an alert that Redis has refused published again.
-    alerts_at_ms: u64,
+    /// The world whose positions are published first: there was no room for them the last time.
+    positions_from: WorldId,
     /// Positions of vehicles of which nobody has told this shard yet: their registration comes over another link.
     early: FxHashMap<(WorldId, u64), Early>,
     held: HeldCommands,
@@ -161,7 +161,7 @@ impl Backplane {
             client,
             workers,
             ready: false,
-            alerts_at_ms: 0,
+            positions_from: WorldId::default(),
             early: FxHashMap::default(),
             held: HeldCommands::default(),
             directs: Pending::new(limits::DIRECTS_MAX, limits::DIRECT_MS_MAX),
@@ -233,7 +233,7 @@ impl Backplane {
             let positions = if may_publish { realm.positions.next_deadline(position_tick_ms) } else { None };
             let follows = if can_ask_where { realm.follows.next_deadline() } else { None };
             // Of what is under way the answer is what counts.
-            let alerts = (self.ready && realm.alerts.may_have_unpublished()).then_some(self.alerts_at_ms);
+            let alerts = (self.ready && realm.alerts.may_have_unpublished()).then_some(realm.alerts_at_ms);
             [realm.next_deadline(), positions, follows, alerts]
         });
         let steward = self.steward.as_ref().filter(|_| is_staying).and_then(|steward| steward.next_deadline());
@@ -315,9 +315,10 @@ impl Shard {
         tracing::info!(worker = self.mesh.shard().0, "Redis is connected");
         bus.ready = true;
         bus.next_beat_ms = now.mono_ms;
-        bus.alerts_at_ms = now.mono_ms;
         bus.departures_at_ms = now.mono_ms;
-        bus.realms.iter_mut().for_each(|realm| realm.rewriting = Some(0));
+        for realm in bus.realms.iter_mut() {
+            (realm.rewriting, realm.alerts_at_ms) = (Some(0), now.mono_ms);
+        }
         if let Some(steward) = &mut bus.steward {
             steward.link_ready(now);
         }
@@ -375,7 +376,7 @@ impl Shard {
                     Some(_) => realm.alerts.published(seq),
                     None => {
                         realm.alerts.not_published(seq);
-                        bus.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
+                        realm.alerts_at_ms = now.mono_ms + limits::BEAT_MS;
                     }
                 }
             }

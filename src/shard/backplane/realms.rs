@@ -57,6 +57,8 @@ pub struct Realm {
     pub tenant: Option<Box<str>>,
     pub names: Names,
     pub alerts: AlertLog,
+    /// Not before this time (`mono_ms`) are alerts published: one could not be.
+    pub alerts_at_ms: u64,
     pub interest: Interest,
     pub follows: Follows,
     pub positions: Positions,
@@ -111,6 +113,7 @@ impl Realms {
             tenant: tenant.map(Into::into),
             names: Names::new(prefix, tenant),
             alerts: AlertLog::new(config.redis.retry_events_max as usize),
+            alerts_at_ms: 0,
             // All tenants drive in the same city: their squares are spread over the workers each in its own way.
             interest: Interest::new(shard, workers).spread_by(tenant.map_or(0, state::key)),
             follows: Follows::default(),
@@ -178,8 +181,9 @@ impl Realms {
     }
 
     /// The oldest alert that waits to be published, in the first world that has one. It is under way from now on.
-    pub fn next_unpublished(&mut self) -> Option<(WorldId, Alert)> {
-        self.all.iter_mut().find_map(|realm| Some((realm.world, realm.alerts.next_unpublished()?)))
+    pub fn next_unpublished(&mut self, now_ms: u64) -> Option<(WorldId, Alert)> {
+        let mut due = self.all.iter_mut().filter(|realm| now_ms >= realm.alerts_at_ms);
+        due.find_map(|realm| Some((realm.world, realm.alerts.next_unpublished()?)))
     }
 
     /// The first world whose entries are being written again, and from which vehicle on.
@@ -269,6 +273,18 @@ mod tests {
             assert!(known.iter().all(|world| realms.get(WorldId(*world)).is_some_and(|realm| realm.world.0 == *world)));
             assert!(unknown.iter().all(|world| realms.get(WorldId(*world)).is_none()));
         }
+    }
+
+    #[test]
+    fn an_alert_that_redis_refuses_holds_up_those_of_no_other_tenant() {
+        let mut realms = realms(&["north", "south"]);
+        for realm in realms.iter_mut() {
+            realm.alerts.push(0, realm.world.0.to_string().into_bytes().into());
+        }
+        let [north, south] = [0, 1].map(WorldId::of_tenant);
+        realms.get_mut(north).unwrap().alerts_at_ms = 1_000;
+        let mut published = |now_ms| realms.next_unpublished(now_ms).map(|(world, _)| world);
+        assert_eq!([published(999), published(999), published(1_000)], [Some(south), None, Some(north)]);
     }
 
     #[test]

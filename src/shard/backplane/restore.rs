@@ -295,8 +295,13 @@ impl Shard {
                 self.count_command(sent);
             }
             Some(_) => {
-                steward.leaseless.remove(&state::key(&id));
-                steward.nodes.is_alive(state::key(&id), now.mono_ms);
+                let node = state::key(&id);
+                steward.leaseless.remove(&node);
+                // When its lease ends again, it has died again.
+                for hash in &mut steward.hashes {
+                    hash.swept.remove(&node);
+                }
+                steward.nodes.is_alive(node, now.mono_ms);
             }
             None => {}
         }
@@ -304,14 +309,17 @@ impl Shard {
 
     /// Null: another host sweeps.
     pub(super) fn sweep_lock_asked(&mut self, now: Now, world: WorldId, id: Arc<str>, reply: Option<Reply>) {
-        let Some(steward) = self.bus.as_mut().and_then(|bus| bus.steward.as_mut()) else { return };
+        let Some(bus) = &mut self.bus else { return };
+        let tenant = bus.realms.get(world).and_then(|realm| realm.tenant.as_deref());
+        let Some(steward) = &mut bus.steward else { return };
         if let Some(Reply::Text(_)) = reply {
-            tracing::info!(node = &*id, "a node has died; its vehicles are swept");
+            tracing::info!(node = &*id, tenant, "a node has died; its vehicles are swept");
             // All that are dead by now: there is one lock for everyone.
             let dead = std::mem::take(&mut steward.leaseless);
             if let Some(hash) = steward.hash(world) {
                 hash.to_sweep.extend(dead.difference(&hash.swept));
-                hash.read_at_ms = now.mono_ms;
+                // Who has waited longest goes first, and one that is due keeps its place.
+                hash.read_at_ms = hash.read_at_ms.min(now.mono_ms);
             }
             steward.leaseless = dead;
         }

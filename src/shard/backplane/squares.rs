@@ -197,9 +197,13 @@ impl Shard {
     pub(super) fn publish_positions(&mut self, now: Now) {
         let tick_ms = self.config.redis.position_tick_ms;
         let Some(bus) = &self.bus else { return };
-        for world in bus.realms.worlds() {
+        // Whoever found no room goes first now.
+        let from = bus.positions_from;
+        let behind = bus.realms.worlds().skip_while(move |world| *world < from);
+        for world in behind.chain(bus.realms.worlds().take_while(move |world| *world < from)) {
             let Some(bus) = &mut self.bus else { return };
             if bus.client.in_flight_bytes() > limits::STATES_IN_FLIGHT_BYTES_MAX {
+                bus.positions_from = world;
                 return;
             }
             let realm = bus.realms.get_mut(world);
