@@ -131,7 +131,7 @@ counters! {
         log_bytes: u64 = gauge "ringroad_broadcast_log_bytes", "bytes",
             "What goes to everyone and has not been sent to everyone, once per worker.";
         settle_queue: u64 = gauge "ringroad_settle_queue", "",
-            "Vehicles that have moved, or are to choose whom they see, and have not been looked at.";
+            "Vehicles that have moved, or are to choose whom they see, and views to be chosen anew, that wait for it.";
         flush_queue: u64 = gauge "ringroad_flush_queue", "", "Connections that stand in line to be sent to.";
         mesh_waiting: u64 = gauge "ringroad_mesh_waiting", "",
             "Notes and positions that wait because another worker's inbox was full.";
