@@ -66,17 +66,6 @@ impl Contender {
         Gateway::launch(self.name, number, command)
     }
 
-    /// Connections for which it has descriptors here, where a process may have 20,000.
-    pub fn conns_max(&self) -> usize {
-        if self.name == PATH_TASKS.name { 9_500 } else { usize::MAX }
-    }
-
-    /// An error if it has no descriptors for so many.
-    pub fn has_room(&self, conns: usize) -> Result<(), String> {
-        let has = self.conns_max() >= conns;
-        has.then_some(()).ok_or_else(|| "two descriptors per connection do not fit".to_owned())
-    }
-
     /// Why it cannot be started here, if so.
     pub fn absence(&self) -> Option<String> {
         self.command(&[]).err()

@@ -39,7 +39,6 @@ impl Trial {
     /// Starts a contender and connects a fleet.
     pub fn open(contender: &Contender, settings: &[&str], vehicles: usize) -> Result<Trial, String> {
         let settings: Vec<&str> = SETTINGS.iter().chain(settings).copied().collect();
-        contender.has_room(vehicles)?;
         let server = contender.start(0, &settings)?;
         let fleet = Fleet::connect(&[server.addr], contender.talk, vehicles, fleet::POLITE)?;
         Ok(Trial { server, fleet })

@@ -35,14 +35,14 @@ struct Pump {
     door: Option<Door>,
     /// No descriptor was left; at this time (`mono_ms`) the listener is looked at again.
     paused: Option<u64>,
-    shell: Shell,
+    shell: Shell<TcpStream>,
     scratch: Box<[u8]>,
     /// Connections with more than their share of bytes, and whether they may have ended.
     unread: VecDeque<(ConnId, bool)>,
 }
 
 /// Serves until `goodbye` is readable.
-pub fn run(door: Door, shell: Shell, goodbye: impl AsFd) -> io::Result<()> {
+pub fn run(door: Door, shell: Shell<TcpStream>, goodbye: impl AsFd) -> io::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&door.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
     epoll.add(&goodbye, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, GOODBYE))?;
@@ -64,8 +64,6 @@ pub fn run(door: Door, shell: Shell, goodbye: impl AsFd) -> io::Result<()> {
         let now = pump.shell.now();
         next += pump.receive(now, round_us, &events[next..count])?;
         more = pump.shell.turns(now, round_us)?;
-        // Room is announced by an edge.
-        pump.shell.blocked.clear();
         pump.shell.sleeps();
     }
     Ok(())
@@ -122,7 +120,7 @@ impl Pump {
 
     fn read(&mut self, now: Now, conn: ConnId, ends: bool) {
         for _ in 0..RECEIVES_MAX {
-            let Some(mut stream) = self.shell.table.stream_without(conn, ENDED) else { return };
+            let Some(mut stream) = self.shell.table.line_without(conn, ENDED) else { return };
             let result = match stream.read(&mut self.scratch) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 result => result,
@@ -159,11 +157,11 @@ impl Pump {
     }
 }
 
-fn open(shell: &mut Shell, epoll: &Epoll, now: Now, stream: TcpStream, peer: IpAddr) -> io::Result<()> {
+fn open(shell: &mut Shell<TcpStream>, epoll: &Epoll, now: Now, stream: TcpStream, peer: IpAddr) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let conn = shell.opened(now, stream, peer);
     let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-    match shell.table.stream_without(conn, 0) {
+    match shell.table.line_without(conn, 0) {
         Some(stream) => Ok(epoll.add(stream, EpollEvent::new(both, data_of(conn)))?),
         None => Ok(()),
     }

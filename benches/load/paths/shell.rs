@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,9 +14,8 @@ use ringroad::io::unix_ms;
 use ringroad::limits;
 use ringroad::shard::{Batch, Shard};
 use ringroad::turn::{ConnId, Core, Ended, Input, Now, ShardId, Turn};
-use socket2::SockRef;
 
-use super::table::{BLOCKED, ENDED, FINISHING, Table};
+use super::table::{BLOCKED, ENDED, FINISHING, Line, Table};
 
 /// What the shard is told once its turn does not borrow from it any more.
 enum Aftermath {
@@ -25,14 +24,14 @@ enum Aftermath {
 }
 
 /// A shard and its sockets. How their bytes come, and when there is room again, a path knows.
-pub struct Shell {
+pub struct Shell<L> {
     core: Shard,
-    pub table: Table,
+    pub table: Table<L>,
     pub counts: ShellCounters,
-    /// Connections that have become blocked, for a path that has to ask for room.
-    pub blocked: Vec<ConnId>,
-    /// A path has another descriptor of each socket: who is given up has to be told.
-    pub shares_sockets: bool,
+    /// Connections that have become blocked, for a path that sends their rests, and these.
+    pub blocked: Vec<(ConnId, Vec<u8>)>,
+    /// The path has a task for each socket, which sends what is left of a send, and has to be told who is given up.
+    pub has_tasks: bool,
     origin: Instant,
     aftermath: Vec<Aftermath>,
     rests: Rests,
@@ -43,15 +42,15 @@ pub struct Shell {
     stop_by: Option<u64>,
 }
 
-impl Shell {
-    pub fn new(config: Config) -> Shell {
+impl<L: Line> Shell<L> {
+    pub fn new(config: Config) -> Shell<L> {
         let seed = RandomState::new().hash_one(ShardId(0));
         Shell {
             core: Shard::new(Arc::new(config), ShardId(0), 1, seed),
             table: Table::default(),
             counts: ShellCounters::default(),
             blocked: Vec::new(),
-            shares_sockets: false,
+            has_tasks: false,
             origin: Instant::now(),
             aftermath: Vec::new(),
             rests: Rests::default(),
@@ -89,16 +88,16 @@ impl Shell {
 
     // ---- What has come.
 
-    pub fn opened(&mut self, now: Now, stream: TcpStream, peer: IpAddr) -> ConnId {
+    pub fn opened(&mut self, now: Now, line: L, peer: IpAddr) -> ConnId {
         self.counts.accepts += 1;
-        let conn = self.table.insert(stream);
+        let conn = self.table.insert(line);
         self.core.handle(now, Input::Opened { conn, peer });
         conn
     }
 
     /// Bytes, or none at the end, or an error: what a receive has said. False: nothing more is wanted.
     pub fn received(&mut self, now: Now, conn: ConnId, result: io::Result<&mut [u8]>) -> bool {
-        if self.table.stream_without(conn, ENDED).is_none() {
+        if self.table.line_without(conn, ENDED).is_none() {
             return false;
         }
         match result {
@@ -181,7 +180,7 @@ impl Shell {
         // As in a gateway without a modem.
         counts.radio_bytes_shed += turn.radio.len() as u64;
         rests.clear();
-        send(&turn, table, counts, (aftermath, rests), &mut self.blocked);
+        send(&turn, table, counts, (aftermath, rests));
         rests.keep(turn.arena, turn.log);
         if self.finishing > 0 {
             for send in turn.sends {
@@ -206,7 +205,7 @@ impl Shell {
         for &conn in turn.released {
             let finishing = table.find(conn).is_some_and(|socket| socket.has(FINISHING));
             self.finishing -= usize::from(finishing);
-            if self.shares_sockets {
+            if self.has_tasks {
                 shut(table, conn, Shutdown::Both);
             }
             // Closes it. epoll forgets it then, and who still reads it hears that its id is stale.
@@ -222,7 +221,11 @@ impl Shell {
             match what {
                 Aftermath::Blocked(conn, unsent) => {
                     if self.table.find(conn).is_some() {
-                        let rest = self.rests.of(unsent);
+                        let mut rest = self.rests.of(unsent);
+                        if self.has_tasks {
+                            self.blocked.push((conn, rest.to_vec()));
+                            rest = &[];
+                        }
                         self.core.handle(now, Input::Blocked { conn, rest });
                     }
                 }
@@ -234,20 +237,18 @@ impl Shell {
 }
 
 /// Sends, one system call each.
-fn send(
+fn send<L: Line>(
     turn: &Turn<'_, Batch>,
-    table: &mut Table,
+    table: &mut Table<L>,
     counts: &mut ShellCounters,
     (aftermath, rests): (&mut Vec<Aftermath>, &mut Rests),
-    blocked: &mut Vec<ConnId>,
 ) {
     for send in turn.sends {
-        let stream = table.stream_without(send.conn, BLOCKED);
-        debug_assert!(stream.is_some(), "a send to {:?}, which is gone or blocked", send.conn);
-        let Some(stream) = stream else { continue };
+        let line = table.line_without(send.conn, BLOCKED);
+        debug_assert!(line.is_some(), "a send to {:?}, which is gone or blocked", send.conn);
+        let Some(line) = line else { continue };
         counts.sends += 1;
-        let taken = SockRef::from(stream).send_with_flags(turn.bytes(send), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        let taken = match taken {
+        let taken = match line.send(turn.bytes(send)) {
             Ok(taken) if taken as u32 == send.len => {
                 counts.sent_bytes += u64::from(send.len);
                 continue;
@@ -265,7 +266,6 @@ fn send(
         if let Some(socket) = table.find(send.conn) {
             socket.set(BLOCKED);
         }
-        blocked.push(send.conn);
         aftermath.push(Aftermath::Blocked(send.conn, rests.note(send, taken)));
     }
 }
@@ -275,9 +275,8 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM))
 }
 
-fn shut(table: &Table, conn: ConnId, how: Shutdown) {
-    if let Some(stream) = table.stream_without(conn, 0) {
-        // A peer that has gone already has nothing to be told.
-        let _ = stream.shutdown(how);
+fn shut<L: Line>(table: &Table<L>, conn: ConnId, how: Shutdown) {
+    if let Some(line) = table.line_without(conn, 0) {
+        line.shut(how);
     }
 }

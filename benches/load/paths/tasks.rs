@@ -2,28 +2,31 @@
 //! awaits the next.
 //!
 //! The pump is the runtime's main future. It runs after the tasks that were ready, so all that they have brought is one
-//! turn. Who sends does not wait: a send is a system call, and a blocked connection gets a task that waits for room.
+//! turn. Who sends does not wait: a send is a system call, and what it leaves over a task of its own writes.
 //!
-//! monoio lends nobody the descriptor of its streams, so sends go over a second one of the same socket.
+//! monoio lends nobody the descriptor of its streams, but it tells its number. That stays good while one half of the
+//! stream is there: the table has the half that writes, unless a task writes with it.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, TcpStream as Socket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, Shutdown, TcpStream as Socket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use monoio::io::AsyncReadRent;
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::{TcpStream, UnixStream};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{self, MsgFlags};
 use ringroad::limits;
 use ringroad::turn::{ConnId, Now};
 
 use super::door::Door;
 use super::shell::Shell;
+use super::table::Line;
 
 /// A connection's receive buffer: as much as one of the gateway's shared ones.
 const BUFFER_BYTES: usize = 512;
@@ -31,9 +34,33 @@ const BUFFER_BYTES: usize = 512;
 /// Entries of the ring: as many reads go out with one system call.
 const ENTRIES: u32 = 4096;
 
+/// Where the half that writes is when no task has it.
+type Home = Rc<Cell<Option<OwnedWriteHalf<TcpStream>>>>;
+
+/// A socket as who sends has it.
+pub struct Lent {
+    fd: RawFd,
+    half: Home,
+}
+
+impl Line for Lent {
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(socket::send(self.fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
+    }
+
+    fn shut(&self, how: Shutdown) {
+        let how = match how {
+            Shutdown::Read => socket::Shutdown::Read,
+            Shutdown::Write => socket::Shutdown::Write,
+            Shutdown::Both => socket::Shutdown::Both,
+        };
+        let _ = socket::shutdown(self.fd, how);
+    }
+}
+
 /// What the tasks of a thread share.
 struct Worker {
-    shell: RefCell<Shell>,
+    shell: RefCell<Shell<Lent>>,
     /// The time of this round, once somebody has asked for it; who asks first has woken the thread.
     now: Cell<Option<Now>>,
     /// Something has come since the pump ran.
@@ -44,8 +71,8 @@ struct Worker {
 }
 
 /// Serves until `goodbye` is readable.
-pub fn run(door: Door, mut shell: Shell, goodbye: OwnedFd) -> io::Result<()> {
-    shell.shares_sockets = true;
+pub fn run(door: Door, mut shell: Shell<Lent>, goodbye: OwnedFd) -> io::Result<()> {
+    shell.has_tasks = true;
     let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let worker = Rc::new(Worker {
         shell: RefCell::new(shell),
@@ -108,7 +135,7 @@ async fn wake_again(worker: Rc<Worker>, wakes: UnixStream) -> io::Result<()> {
 }
 
 /// A connection's task: until its end, or until the shard has given it up.
-async fn read(worker: Rc<Worker>, conn: ConnId, mut stream: TcpStream) {
+async fn read(worker: Rc<Worker>, conn: ConnId, mut stream: OwnedReadHalf<TcpStream>) {
     let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
     loop {
         let result;
@@ -119,10 +146,12 @@ async fn read(worker: Rc<Worker>, conn: ConnId, mut stream: TcpStream) {
     }
 }
 
-/// A blocked connection's other task.
-async fn wait_for_room(worker: Rc<Worker>, conn: ConnId, stream: TcpStream) {
-    // Broken is writable too: the next send tells.
-    let _ = stream.writable(false).await;
+/// A blocked connection's other task. Broken is writable too: the next send tells.
+async fn write(worker: Rc<Worker>, conn: ConnId, rest: Vec<u8>, home: Home) {
+    let Some(mut half) = home.take() else { return };
+    let _ = half.write_all(rest).await;
+    // If the shard has given it up meanwhile, it closes here.
+    home.set(Some(half));
     let now = worker.now();
     worker.shell.borrow_mut().writable(now, conn);
     worker.wake();
@@ -148,10 +177,13 @@ impl Worker {
     }
 
     fn open(self: &Rc<Worker>, socket: Socket, peer: IpAddr) -> io::Result<()> {
-        let stream = TcpStream::from_std(socket.try_clone()?)?;
+        let stream = TcpStream::from_std(socket)?;
+        let fd = stream.as_raw_fd();
+        let (reads, writes) = stream.into_split();
+        let lent = Lent { fd, half: Rc::new(Cell::new(Some(writes))) };
         let now = self.now();
-        let conn = self.shell.borrow_mut().opened(now, socket, peer);
-        monoio::spawn(read(self.clone(), conn, stream));
+        let conn = self.shell.borrow_mut().opened(now, lent, peer);
+        monoio::spawn(read(self.clone(), conn, reads));
         self.wake();
         Ok(())
     }
@@ -173,8 +205,10 @@ impl Worker {
             let now = self.shell.borrow().now();
             let more = self.shell.borrow_mut().turns(now, round_us)?;
             let blocked = std::mem::take(&mut self.shell.borrow_mut().blocked);
-            for conn in blocked {
-                self.ask_for_room(conn)?;
+            for (conn, rest) in blocked {
+                if let Some(lent) = self.shell.borrow().table.line_without(conn, 0) {
+                    monoio::spawn(write(self.clone(), conn, rest, lent.half.clone()));
+                }
             }
             self.now.set(None);
             self.shell.borrow_mut().sleeps();
@@ -202,12 +236,5 @@ impl Worker {
             }
         })
         .await;
-    }
-
-    fn ask_for_room(self: &Rc<Worker>, conn: ConnId) -> io::Result<()> {
-        if let Some(socket) = self.shell.borrow().table.stream_without(conn, 0) {
-            monoio::spawn(wait_for_room(self.clone(), conn, TcpStream::from_std(socket.try_clone()?)?));
-        }
-        Ok(())
     }
 }

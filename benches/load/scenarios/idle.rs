@@ -14,8 +14,6 @@ pub fn run(stage: &mut Stage) {
     let vehicles = extent.pick(100, VEHICLES);
     stage.say(format!("idle: {} registered vehicles", grouped(vehicles as f64)));
     let rows = stage.rounds(&[&RINGROAD, &PATH_EPOLL, &PATH_TASKS, &BUN, &NODE_WS, &SOCKET_IO], |contender, _| {
-        // Bytes are per vehicle, so a few less tell as much.
-        let vehicles = vehicles.min(contender.conns_max());
         let server = contender.start(0, &SETTINGS)?;
         // One comes and goes first, so that what everyone needs once is there.
         drop(Fleet::connect(&[server.addr], contender.talk, 1, 1)?);

@@ -12,7 +12,6 @@ pub fn run(stage: &mut Stage) {
     let vehicles = stage.extent.pick(100, VEHICLES);
     stage.say(format!("storm: {} connect, upgrade and register at once", grouped(vehicles as f64)));
     let rows = stage.rounds(&[&RINGROAD, &PATH_EPOLL, &PATH_TASKS, &BUN, &NODE_WS, &SOCKET_IO], |contender, _| {
-        contender.has_room(vehicles)?;
         let server = contender.start(0, &SETTINGS)?;
         let meter = Meter::start(&server);
         let began = Instant::now();
