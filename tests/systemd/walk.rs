@@ -252,6 +252,90 @@ fn an_upgrade_as_it_is_written_moves_the_fleet_and_loses_nobody() {
     assert_eq!(host.ask(&format!("{left} -not -type d")), "");
 }
 
+#[test]
+fn a_certificate_that_is_renewed_is_taken_by_whichever_unit_serves() {
+    let Some(host) = Host::boot() else { return };
+    host.ask(documented("service"));
+    let hook = "/etc/letsencrypt/renewal-hooks/deploy/ringroad";
+    host.ask(&format!(
+        "mkdir -p $(dirname {hook}) /etc/letsencrypt/live/gateway\ncat > {hook} <<'END'\n{}END\nchmod +x {hook}",
+        documented("hook")
+    ));
+    let made = |name: &str| {
+        host.ask(&format!(
+            "cd /etc/letsencrypt/live/gateway
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN={name} \
+                -keyout privkey.pem -out fullchain.pem 2>&1
+            chmod 600 *.pem"
+        ));
+    };
+    let renewed = |name: &str| {
+        made(name);
+        host.ask(&format!("RENEWED_LINEAGE=/etc/letsencrypt/live/gateway {hook}"));
+    };
+    let shown =
+        || text(&host.run("openssl s_client -connect localhost:3002 </dev/null | grep '^subject='").stdout).to_owned();
+    let shows = |name: &str| host.until(name, || shown().trim().ends_with(name));
+
+    // The first pair comes before the configuration names it, and while nothing has to be told.
+    host.ask("systemctl stop ringroad");
+    renewed("first");
+    assert_eq!(host.shows("ringroad", "ActiveState"), "inactive", "none is started");
+    host.ask(&format!(
+        "{QUICKLY}
+        sed -i 's#^certificate = .*#certificate = \"/etc/ringroad/tls/fullchain.pem\"#
+            s#^key = .*#key = \"/etc/ringroad/tls/key.pem\"#' /etc/ringroad/ringroad.toml
+        systemctl start ringroad"
+    ));
+    shows("first");
+    let pid = host.shows("ringroad", "MainPID");
+    renewed("second");
+    shows("second");
+    assert_eq!(host.shows("ringroad", "MainPID"), pid, "it was not started anew");
+
+    host.ask(&format!("{}\nsystemctl start ringroad@green", documented("turns")));
+    host.until("the old one has ended", || host.shows("ringroad", "ActiveState") == "inactive");
+    renewed("third");
+    shows("third");
+    assert_eq!(host.shows("ringroad", "ActiveState"), "inactive");
+
+    // systemd can hand them over, too; these change with a restart.
+    host.ask(
+        "systemctl stop ringroad@green
+        mkdir -p /etc/systemd/system/ringroad.service.d
+        live=/etc/letsencrypt/live/gateway
+        printf '[Service]\nLoadCredential=key.pem:%s/privkey.pem\nLoadCredential=fullchain.pem:%s/fullchain.pem\n' \
+            $live $live > /etc/systemd/system/ringroad.service.d/credentials.conf
+        sed -i 's#/etc/ringroad/tls/#/run/credentials/ringroad.service/#' /etc/ringroad/ringroad.toml
+        systemctl daemon-reload
+        systemctl start ringroad",
+    );
+    shows("third");
+    made("fourth");
+    host.ask("systemctl reload ringroad");
+    shows("third");
+    host.ask("systemctl restart ringroad");
+    shows("fourth");
+    assert_quiet(&host);
+}
+
+/// A secret that only the service is given is needed to check its configuration.
+#[test]
+fn a_configuration_is_checked_with_its_secret() {
+    let Some(host) = Host::boot() else { return };
+    host.ask(documented("service"));
+    host.ask(
+        "echo V2V_JWT_SECRET=0123456789abcdef0123456789abcdef > /etc/ringroad/environment
+        chmod 600 /etc/ringroad/environment
+        sed -i 's/^required = .*/required = true/' /etc/ringroad/ringroad.toml
+        systemctl restart ringroad",
+    );
+    assert_eq!(host.run(documented("reload")).status.code(), Some(2), "by itself it has no key");
+    assert!(host.ask(documented("check")).contains("configuration is valid"));
+    host.ask("echo '[sever]' >> /etc/ringroad/ringroad.toml");
+    assert_eq!(host.run(documented("check")).status.code(), Some(2));
+}
+
 /// What a package leaves, or an image that was made elsewhere: systemd makes user and folder, and starts it.
 #[test]
 fn a_host_that_boots_with_it_serves() {
