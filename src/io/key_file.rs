@@ -1,7 +1,7 @@
 //! The file of keys: read at the start, and again when it has changed or somebody asks for it.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::auth::{Keys, KeysError};
 use crate::limits;
 
+use super::small_file;
 use super::threads::KeyRing;
 
 /// Why the keys could not be had.
@@ -74,16 +75,9 @@ impl KeyFile {
         // Before it is read: what changes meanwhile is noticed the next time.
         self.stamp = self.look();
         let read = || {
-            let mut text = String::new();
-            let file = File::open(&self.path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-            }
-            file.take(limits::KEY_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-            match text.len() as u64 > limits::KEY_FILE_BYTES_MAX {
-                true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a file of keys")),
-                false => Ok(text),
-            }
+            let bytes = small_file::read(&self.path, limits::KEY_FILE_BYTES_MAX, "a file of keys")?;
+            String::from_utf8(bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
         };
         let text = read().map_err(|source| KeyFileError::Unreadable { path: self.path.clone(), source })?;
         let keys = Keys::of_file(&self.secret, &text);

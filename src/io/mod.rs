@@ -11,7 +11,8 @@
 //! - `driver`: the pump, what one worker does; `arrivals`: what completions mean to the core; `hands`: how a worker
 //!   carries out what its core wants; [`rests`]: what the kernel did not take; [`load`]: how busy it is.
 //! - `ring`, `ops`, `buffers`, `sockets`: the data ring, its requests, its receive buffers, and who is on it.
-//! - `deaf`: a listener that is about to go. `private`: the second listener, for operators; [`key_file`]: the keys of tokens, read again when they change.
+//! - `deaf`: a listener that is about to go. `private`: the second listener, for operators; [`key_file`]: the keys of
+//!   tokens, read again when they change; `small_file`: how such files are read.
 //! - `mesh`: inboxes between workers; the only file with locks and atomics that threads share.
 //! - [`tls`]: encryption on the listener.
 //! - [`redis`]: links to Redis servers, which monoio carries.
@@ -35,6 +36,7 @@ pub mod redis;
 pub mod rests;
 mod ring;
 pub mod signals;
+mod small_file;
 mod sockets;
 pub mod threads;
 pub mod tls;

@@ -1,7 +1,6 @@
 //! A certificate and its key: two PEM files, read at the start, and again when somebody asks for it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +14,7 @@ use rustls::server::{NoServerSessionStorage, ParsedCertificate, ProducesTickets}
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError as Fault, Error, InconsistentKeys, RootCertStore, ServerConfig};
 
+use crate::io::small_file;
 use crate::limits;
 
 /// The only protocol behind the encryption, as ALPN spells it (RFC 7301).
@@ -180,17 +180,6 @@ fn told(error: &Error, what: &str) -> String {
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, CertificateError> {
-    let read = || {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-        }
-        let mut text = Vec::new();
-        file.take(limits::CERTIFICATE_FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
-        match text.len() as u64 > limits::CERTIFICATE_FILE_BYTES_MAX {
-            true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be certificates or a key")),
-            false => Ok(text),
-        }
-    };
-    read().map_err(|source| CertificateError::Unreadable { key, path: path.to_owned(), source })
+    let read = small_file::read(path, limits::CERTIFICATE_FILE_BYTES_MAX, "certificates or a key");
+    read.map_err(|source| CertificateError::Unreadable { key, path: path.to_owned(), source })
 }
