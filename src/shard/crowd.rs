@@ -67,13 +67,12 @@ impl World {
         let owned = vehicle.driving().is_some();
         let (vehicles, place) = (&self.vehicles, position.place);
         let ruler = Ruler::at(place, self.hysteresis.enter_m);
-        // The vehicle itself is in the index too.
-        let mut within = paired + 1;
-        let (all, counted) = if owned { self.index.count(&ruler) } else { (usize::MAX, 0) };
-        self.work += counted;
-        let mut examined = counted;
-        // Mostly there is nobody new. Of another shard's vehicle only those who see it are paired with it.
-        if all as u64 != within {
+        let mut within = paired;
+        let (all, mut examined) = if owned { self.index.count(&ruler) } else { (usize::MAX, 0) };
+        self.work += examined;
+        // Mostly there is nobody new; the vehicle itself is in the index too. Of another shard's vehicle only those who see
+        // it are paired with it.
+        if all as u64 != paired + 1 {
             let near = &vehicles.at(index).near;
             self.scratch.mark_all(once(index).chain(near.iter().map(|near| near.peer)));
             let scratch = &self.scratch;
@@ -89,7 +88,6 @@ impl World {
             });
             self.work += examined;
         }
-        within -= 1;
         out.counters.candidates_examined += examined as u64 - 1;
         out.counters.candidates_within_radius += within;
 
